@@ -1,0 +1,5 @@
+"""`python -m virshle` is `v`."""
+
+from virshle.cli.main import main
+
+main()

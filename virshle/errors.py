@@ -1,0 +1,76 @@
+"""Every error a user can meet, with its exit code.
+
+VirshleError             1  unexpected
+├── UsageError           2  the command line is wrong
+├── ConfigError          3  the configuration, or something it needs, is wrong or missing
+├── NotFoundError        4  no such VM, template, image, ...
+├── ConflictError        5  taken, locked, or in a state that forbids it
+├── HostError            6  a host command or the VMM failed
+├── UnreachableError     7  the node did not answer
+└── TimedOutError        8  a condition did not come true in time
+
+An error says what failed, why, and what to do next (`hint`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VirshleError(Exception):
+    """`message`: what failed and why; `hint`: what to do next; `details`: lines shown under them."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", details: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = list(details)
+
+
+class UsageError(VirshleError):
+    exit_code = 2
+
+
+class ConfigError(VirshleError):
+    exit_code = 3
+
+
+class NotFoundError(VirshleError):
+    exit_code = 4
+
+
+class ConflictError(VirshleError):
+    exit_code = 5
+
+
+class HostError(VirshleError):
+    exit_code = 6
+
+
+class UnreachableError(VirshleError):
+    exit_code = 7
+
+
+class TimedOutError(VirshleError):
+    exit_code = 8
+
+
+def near(word: str, known: Iterable[str]) -> list[str]:
+    """The known words that look like this one, best first."""
+    names = sorted(set(known))
+    folded = {name.casefold(): name for name in names}
+    return [folded[hit] for hit in difflib.get_close_matches(word.casefold(), list(folded), n=3, cutoff=0.5)]
+
+
+def not_found(kind: str, word: str, known: Iterable[str], *, hint: str = "") -> NotFoundError:
+    """`no VM named 'wbe'`, with the near matches, or all that there are when they are few."""
+    names = sorted(set(known))
+    close = near(word, names)
+    if close:
+        hint = "did you mean " + " or ".join(close) + "?"
+    elif names and len(names) <= 12:
+        hint = f"there are: {', '.join(names)}" + (f"; {hint}" if hint else "")
+    return NotFoundError(f"no {kind} named {word!r}", hint=hint)

@@ -1,0 +1,91 @@
+"""Long commands, whose output is read while they run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from virshle import log
+from virshle.errors import TimedOutError
+from virshle.exec.run import Command, Result, environment, failure, find_program, missing
+
+
+def follow(
+    command: Command,
+    on_line: Callable[[str], None],
+    *,
+    locks: Iterable[int] = (),
+    check: bool = True,
+) -> Result:
+    """Runs it to its end and gives each line of its stderr to `on_line`; stdout is collected.
+
+    Raises as `run` does. A Ctrl-C interrupts the command first (nix then cleans up after itself).
+    """
+    # The import costs as much as the rest of a short command.
+    import sh
+
+    program = find_program(command.argv[0])
+    if program is None:
+        raise missing(command.argv[0])
+    log.command(command.shell())
+    started = time.monotonic()
+    stdout: list[str] = []
+    process: Any = sh.Command(program)(
+        *command.argv[1:],
+        _in=None,
+        _out=lambda line: stdout.append(str(line)),
+        _err=lambda line: on_line(str(line).rstrip("\n")),
+        _env=environment(command),
+        _tty_out=False,
+        _return_cmd=True,
+        _truncate_exc=False,
+        _decode_errors="replace",
+        _pass_fds=set(locks),
+        _new_session=True,
+        _bg=True,
+        _bg_exc=False,
+    )
+    # sh's own _timeout ends only the direct child, not what that started.
+    try:
+        _wait(process, command.timeout)
+    except sh.TimeoutException:
+        _end(process)
+        raise TimedOutError(
+            f"`{command.argv[0]}` did not end within {command.timeout:g} s and was killed",
+            details=[f"command: {command.shell()}"],
+        ) from None
+    except BaseException:
+        _interrupt(process)
+        raise
+    result = Result(command, process.exit_code, "".join(stdout), "", time.monotonic() - started)
+    if check and result.code not in command.ok:
+        raise failure(result)
+    return result
+
+
+def _wait(process: Any, timeout: float) -> None:
+    import sh
+
+    with suppress(sh.ErrorReturnCode):
+        process.wait(timeout=timeout)
+
+
+def _interrupt(process: Any) -> None:
+    import signal
+
+    import sh
+
+    with suppress(ProcessLookupError, OSError):
+        process.signal_group(signal.SIGINT)
+    try:
+        _wait(process, 10)
+    except sh.TimeoutException:
+        _end(process)
+
+
+def _end(process: Any) -> None:
+    with suppress(ProcessLookupError, OSError):
+        process.kill_group()
+    _wait(process, 10)

@@ -1,0 +1,183 @@
+"""Short commands, run to their end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGKILL, Signals
+from typing import IO, NoReturn
+
+from virshle import log
+from virshle.errors import ConfigError, HostError, TimedOutError
+
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "SSL_CERT_FILE")
+_KEPT_PREFIXES = ("NIX_", "http_", "https_", "no_proxy", "APT_", "XDG_")
+
+PACKAGES = {
+    "apt-get": "apt",
+    "curl": "curl",
+    "flock": "util-linux",
+    "mcopy": "mtools",
+    "mkfs.vfat": "dosfstools",
+    "nix": "nix-bin",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+}
+"""Debian's package of a program, for the hint when it is missing."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A host command. `into`: a file that stdout and stderr are appended to. `env`: added to the kept part of
+    the caller's environment. `ok`: exit codes that are no failure. `detached`: it leaves something running
+    behind, which must hold no lock of ours."""
+
+    argv: tuple[str, ...]
+    timeout: float = 60.0
+    """Seconds; the whole process group is killed after them."""
+    into: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    ok: tuple[int, ...] = (0,)
+    detached: bool = False
+
+    def shell(self) -> str:
+        """The same, ready to paste into a shell."""
+        words = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        text = " ".join([*words, shlex.join(self.argv)])
+        if self.into is not None:
+            text += f" </dev/null >>{shlex.quote(str(self.into))} 2>&1"
+        return text
+
+
+@dataclass(frozen=True)
+class Result:
+    command: Command
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def text_of(words: Iterable[str | Path]) -> tuple[str, ...]:
+    return tuple(str(word) for word in words)
+
+
+def find_program(name: str) -> str | None:
+    """Its path, also in the sbin folders, which an ordinary user's PATH lacks on Debian."""
+    return shutil.which(name, path=_path())
+
+
+def _path() -> str:
+    path = os.environ.get("PATH", os.defpath)
+    return ":".join([path, *(p for p in ("/usr/local/sbin", "/usr/sbin", "/sbin") if p not in path.split(":"))])
+
+
+def environment(command: Command) -> dict[str, str]:
+    """What a command is given: a short part of the caller's environment, C locale, and its own additions."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or name.lower().startswith(tuple(prefix.lower() for prefix in _KEPT_PREFIXES))
+    }
+    return kept | {"PATH": _path(), "LC_ALL": "C.UTF-8"} | dict(command.env)
+
+
+def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> Result:
+    """Runs it to its end.
+
+    Raises HostError when it fails (unless `check` is false), TimedOutError when it takes too long,
+    ConfigError when there is no such program.
+    """
+    log.command(command.shell())
+    started = time.monotonic()
+    try:
+        process = _open(command, () if command.detached else tuple(locks))
+    except FileNotFoundError:
+        raise missing(command.argv[0]) from None
+    try:
+        stdout, stderr = process.communicate(timeout=command.timeout)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        raise TimedOutError(
+            f"`{command.argv[0]}` did not end within {command.timeout:g} s and was killed",
+            details=[f"command: {command.shell()}"],
+        ) from None
+    except BaseException:
+        _kill(process)
+        raise
+    result = Result(command, process.returncode, stdout or "", stderr or "", time.monotonic() - started)
+    log.output(result.stdout + result.stderr)
+    if check and result.code not in command.ok:
+        raise failure(result)
+    return result
+
+
+def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
+    with _output(command.into) as out:
+        return subprocess.Popen(
+            command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=environment(command),
+            text=True,
+            errors="replace",
+            pass_fds=locks,
+            start_new_session=True,
+        )
+
+
+def _output(into: Path | None) -> AbstractContextManager[IO[bytes] | int]:
+    if into is None:
+        return nullcontext(subprocess.PIPE)
+    return os.fdopen(os.open(into, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, SIGKILL)
+    process.wait()
+
+
+def missing(program: str) -> ConfigError:
+    package = PACKAGES.get(program)
+    how = f"install it (Debian: apt-get install {package})" if package else "install it, or add it to PATH"
+    return ConfigError(f"{program} is not on this machine", hint=f"{how}; `v doctor` checks everything")
+
+
+def failure(result: Result, *, hint: str = "") -> HostError:
+    """The command, its exit code and what it said, once."""
+    code = result.code
+    how = f"was killed by {Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+    said = (result.stderr.strip() or result.stdout.strip()).splitlines()[-12:]
+    return HostError(
+        f"`{result.command.argv[0]}` {how}",
+        hint=hint,
+        details=[f"command: {result.command.shell()}", *(f"  {log.printable(line)}" for line in said)],
+    )
+
+
+def spawn_ok(command: Command) -> bool:
+    """Whether the program is there and ends well: for questions, not for work."""
+    try:
+        return run(command, check=False).code in command.ok
+    except (ConfigError, TimedOutError):
+        return False
+
+
+def exec_into(argv: tuple[str, ...]) -> NoReturn:
+    """Becomes the command, as the shell's `exec` does: its terminal and its exit code are ours."""
+    log.command(shlex.join(argv))
+    program = find_program(argv[0])
+    if program is None:
+        raise missing(argv[0])
+    os.execv(program, argv)

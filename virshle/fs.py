@@ -1,0 +1,125 @@
+"""Files and folders: atomic writes, locks that hold, and the caller's home."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from virshle.errors import ConflictError, HostError, VirshleError
+
+
+def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
+    """Writes beside `path`, then renames: a reader sees the old text or the new one, also after a power cut."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(temporary).rename(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and new names in `folder` last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Lock:
+    """An flock held on a folder. `fd` may be handed to short commands, so that the work an interrupted
+    virshle leaves behind (an orphaned `cp`) still holds it; a VMM never gets it."""
+
+    def __init__(self, folder: Path, *, shared: bool = False, patience: float = 10.0) -> None:
+        """Raises FileNotFoundError where there is no such folder, ConflictError after `patience` seconds."""
+        self.folder = folder
+        self.fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._take(fcntl.LOCK_SH if shared else fcntl.LOCK_EX, patience)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def _take(self, kind: int, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise ConflictError(
+                        f"{self.folder} is locked: another virshle, or a command it left behind, works on it",
+                        hint=f"wait for it; `fuser -v {self.folder}` names it",
+                    ) from None
+            time.sleep(0.02)
+
+    def release(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def try_lock(folder: Path) -> Lock | None:
+    """The lock at once, or None where it is taken or the folder is gone."""
+    try:
+        return Lock(folder, patience=0)
+    except (ConflictError, FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def caller_home() -> Path:
+    """The home of who typed the command: under sudo, the caller's, not root's."""
+    caller = os.environ.get("SUDO_USER")
+    if os.geteuid() == 0 and caller:
+        with suppress(KeyError):
+            return Path(pwd.getpwnam(caller).pw_dir)
+    return Path.home()
+
+
+def expand(path: str | Path) -> Path:
+    """`~` is the caller's home; the result is absolute but not resolved."""
+    text = str(path)
+    if text == "~" or text.startswith("~/"):
+        return caller_home() / text[2:]
+    return Path(text).expanduser().absolute()
+
+
+@contextmanager
+def explained(doing: str, *, hint: str = "") -> Iterator[None]:
+    """Turns an OSError met while `doing` something into an error a person can act on."""
+    try:
+        yield
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        raise explain(error, f"cannot {doing}:{where} {error.strerror}", hint) from error
+
+
+def explain(error: OSError, message: str, hint: str = "") -> VirshleError:
+    if not hint and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "check who owns it (`ls -ld`), or choose another folder by VIRSHLE_STATE_DIR and VIRSHLE_RUN_DIR"
+    if not hint and error.errno == errno.ENOSPC:
+        hint = "free some space (`df -h`), then run the command again"
+    return HostError(message, hint=hint)

@@ -1,0 +1,1 @@
+"""What virshle talks about, as frozen types: sizes, names, VMs, machine architectures."""

@@ -1,0 +1,74 @@
+"""What depends on the machine's architecture, in one table."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from virshle.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Arch:
+    name: str
+    qemu: str
+    """QEMU's program for it."""
+    machine: str
+    """QEMU's machine type."""
+    serial_console: str
+    """The kernel's name of QEMU's first serial port."""
+    cpu_flags: tuple[str, ...]
+    """One of these in /proc/cpuinfo says that KVM runs ordinary guests; none listed: no such test."""
+    firmware: tuple[tuple[str, str], ...]
+    """UEFI for QEMU, code and variable store, in the order they are looked for; the code must be as large
+    as the board's flash, which is why the 4M builds come first."""
+    debian: str
+    """Debian's name of the architecture."""
+    nix: str
+
+
+_EDK2 = "/usr/share/edk2"
+_NIXOS = "/run/libvirt/nix-ovmf"
+
+ARCHES = {
+    "x86_64": Arch(
+        name="x86_64",
+        qemu="qemu-system-x86_64",
+        machine="q35",
+        serial_console="ttyS0",
+        cpu_flags=("vmx", "svm"),
+        firmware=(
+            ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+            ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+            (f"{_EDK2}/ovmf/OVMF_CODE.fd", f"{_EDK2}/ovmf/OVMF_VARS.fd"),
+            (f"{_EDK2}/x64/OVMF_CODE.4m.fd", f"{_EDK2}/x64/OVMF_VARS.4m.fd"),
+            (f"{_NIXOS}/OVMF_CODE.fd", f"{_NIXOS}/OVMF_VARS.fd"),
+        ),
+        debian="amd64",
+        nix="x86_64-linux",
+    ),
+    "aarch64": Arch(
+        name="aarch64",
+        qemu="qemu-system-aarch64",
+        machine="virt",
+        serial_console="ttyAMA0",
+        cpu_flags=(),
+        firmware=(
+            ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+            (f"{_EDK2}/aarch64/QEMU_EFI-pflash.raw", f"{_EDK2}/aarch64/vars-template-pflash.raw"),
+            (f"{_NIXOS}/AAVMF_CODE.fd", f"{_NIXOS}/AAVMF_VARS.fd"),
+        ),
+        debian="arm64",
+        nix="aarch64-linux",
+    ),
+}
+
+
+def host_arch() -> Arch:
+    """Raises ConfigError on a machine that virshle does not know."""
+    machine = os.uname().machine
+    if machine not in ARCHES:
+        raise ConfigError(
+            f"virshle runs on {' and '.join(ARCHES)}, not on {machine}", hint="use a machine of one of these"
+        )
+    return ARCHES[machine]

@@ -1,0 +1,33 @@
+"""Sizes: bytes inside, `2GiB` outside."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE = re.compile(r"(\d{1,15})\s*(B|KiB|MiB|GiB|TiB)")
+LARGEST = 2**60
+
+
+def parse_size(text: object) -> int:
+    """Bytes of `"512MiB"`. Raises ValueError."""
+    if isinstance(text, str) and (hit := _SIZE.fullmatch(text.strip())):
+        size = int(hit[1]) * _UNITS[hit[2]]
+        if 0 < size <= LARGEST:
+            return size
+    raise ValueError(f"{text!r} is no size: write a whole number and B, KiB, MiB, GiB or TiB, as in \"2GiB\"")
+
+
+def format_size(size: int) -> str:
+    """The largest unit that keeps it exact, else one decimal: 1536 MiB is `1.5GiB`."""
+    for unit, factor in reversed(_UNITS.items()):
+        if size >= factor:
+            return f"{size // factor}{unit}" if size % factor == 0 else f"{size / factor:.1f}{unit}"
+    return f"{size}B"
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""A config field that is written `"2GiB"` and read as bytes."""

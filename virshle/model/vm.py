@@ -1,0 +1,110 @@
+"""The definition of a VM: what vm.json holds, and nothing that changes while it runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from virshle.model.names import FileName, VmName
+
+VERSION = 1
+"""Of the schema; a newer one is refused, never rewritten."""
+
+Hypervisor = Literal["auto", "cloud-hypervisor", "qemu"]
+Ready = Literal["guest", "ssh"]
+
+
+PublicKey = Annotated[str, Field(pattern=r"^(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]+$", max_length=16384)]
+"""One line of an authorized_keys file."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _inside(path: str) -> str:
+    """A path in the VM's folder, whatever is in vm.json: never above it, never elsewhere."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\0" in path:
+        raise ValueError(f"{path!r} leaves the VM's folder")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
+
+
+class Disk(_Frozen):
+    name: FileName
+    file: Inside
+    """Relative to the VM's folder."""
+    size: int = Field(gt=0)
+    """Bytes."""
+    readonly: bool = False
+
+
+class Net(_Frozen):
+    name: FileName
+    type: Literal["user"]
+    mac: str = Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
+
+
+class KernelBoot(_Frozen):
+    """Direct boot: the VMM loads kernel and initrd, both in the VM's folder."""
+
+    kind: Literal["kernel"] = "kernel"
+    kernel: Inside
+    initrd: Inside
+    cmdline: str
+
+
+class FirmwareBoot(_Frozen):
+    """UEFI finds the boot loader on the first disk; `variables` is the VM's own store."""
+
+    kind: Literal["firmware"] = "firmware"
+    variables: Inside
+
+
+class Origin(_Frozen):
+    """Where the VM's first disk came from."""
+
+    image: str | None = None
+    """Name of the image; none for a plain file."""
+    source: str
+    """A flake reference, or a path."""
+    store_path: str | None = None
+
+
+class User(_Frozen):
+    name: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    authorized_keys: tuple[PublicKey, ...] = ()
+
+
+class Vm(_Frozen):
+    version: Literal[1] = VERSION
+    uuid: UUID
+    id: int = Field(gt=0)
+    name: VmName
+    template: str
+    created: datetime
+    vcpu: int = Field(ge=1, le=1024)
+    memory: int = Field(gt=0)
+    """Bytes."""
+    hypervisor: Hypervisor = "auto"
+    boot: Annotated[KernelBoot | FirmwareBoot, Field(discriminator="kind")]
+    disks: tuple[Disk, ...] = Field(min_length=1)
+    nets: tuple[Net, ...] = ()
+    origin: Origin
+    ready: Ready = "guest"
+    """Who says that the VM is ready: the guest itself, or its ssh server by answering."""
+    login: str = "root"
+    """The user `v ssh` logs in as."""
+    account: UUID | None = None
+    """A tag to select by."""
+    authorized_keys: tuple[PublicKey, ...] = ()
+    """For `login`."""
+    users: tuple[User, ...] = ()
+    """Further users, made by guests that run cloud-init."""

@@ -1,0 +1,93 @@
+"""What a Wait waits for. Each says itself in words, as a shell test, and whether it holds now."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from virshle.exec.process import running
+
+
+class Condition(Protocol):
+    def shell(self) -> str: ...
+    def holds(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Exists:
+    path: Path
+
+    def shell(self) -> str:
+        return f"[ -e {shlex.quote(str(self.path))} ]"
+
+    def holds(self) -> bool:
+        return self.path.exists()
+
+
+@dataclass(frozen=True)
+class Contains:
+    """A file has a line that is `line`."""
+
+    path: Path
+    line: str
+
+    def shell(self) -> str:
+        return f"grep -qsxF {shlex.quote(self.line)} {shlex.quote(str(self.path))}"
+
+    def holds(self) -> bool:
+        with suppress(FileNotFoundError):
+            return self.line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return False
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The process of a record (see `virshle.exec.process`) has ended."""
+
+    record: Path
+
+    def shell(self) -> str:
+        return f"! kill -0 $(cut -d' ' -f1 {shlex.quote(str(self.record))})"
+
+    def holds(self) -> bool:
+        return running(self.record) is None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Somebody listens on a unix socket."""
+
+    socket: Path
+
+    def shell(self) -> str:
+        return f"socat -u /dev/null {shlex.quote(f'UNIX-CONNECT:{self.socket}')}"
+
+    def holds(self) -> bool:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(1)
+            connection.connect(str(self.socket))
+            return True
+        return False
+
+
+@dataclass(frozen=True)
+class Greets:
+    """A server on a loopback port speaks first, and begins with `greeting`."""
+
+    port: int
+    greeting: str
+
+    def shell(self) -> str:
+        count = len(self.greeting)
+        read = f"timeout 2 head -c{count} </dev/tcp/127.0.0.1/{self.port}"
+        return f'[ "$({read} 2>/dev/null)" = {shlex.quote(self.greeting)} ]'
+
+    def holds(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            connection.settimeout(2)
+            return connection.recv(len(self.greeting)) == self.greeting.encode()
+        return False

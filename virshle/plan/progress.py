@@ -1,0 +1,75 @@
+"""How far a long step is. The command line draws it; the steps only tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Protocol
+
+
+class Progress(Protocol):
+    def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
+        """`done` of `total` (0: not known yet) `unit`s; bytes where the unit is "B". `now`: the current part."""
+
+    def end(self) -> None:
+        """The step is over, well or not."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class Follower(Protocol):
+    """Reads what a long command says while it runs."""
+
+    def line(self, text: str) -> None: ...
+
+    def failure(self) -> Sequence[str]:
+        """What to show of it when the command failed."""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """The bytes that files have on disk so far, of `total`."""
+
+    title: str
+    files: tuple[Path, ...]
+    total: int
+
+    def done(self) -> int:
+        size = 0
+        for file in self.files:
+            with suppress(OSError):
+                size += file.stat().st_blocks * 512
+        return size
+
+
+@contextmanager
+def watch(gauge: Gauge | None, progress: Progress) -> Iterator[None]:
+    """Reads the gauge five times a second while the block runs."""
+    if gauge is None or isinstance(progress, Silent):
+        yield
+        return
+    over = Event()
+
+    def tell(gauge: Gauge) -> None:
+        while not over.wait(0.2):
+            progress.update(gauge.title, min(gauge.done(), gauge.total), gauge.total, "B")
+
+    teller = Thread(target=tell, args=(gauge,), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+        progress.end()

@@ -1,0 +1,123 @@
+"""The four kinds of step. Pure data: making one, or a plan of them, touches nothing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from virshle.exec import Command, text_of
+from virshle.plan.conditions import Condition
+from virshle.plan.progress import Follower, Gauge, Progress
+
+
+class Request(Protocol):
+    """One request to a VMM: see `virshle.rpc`."""
+
+    def shell(self) -> str: ...
+    def send(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """A host command."""
+
+    why: str
+    command: Command
+    undo: tuple[Step, ...] = ()
+    gauge: Gauge | None = None
+    """How far a long one is, seen from outside."""
+    follow: Callable[[Progress], Follower] | None = None
+    """Makes the reader of a long one's stderr."""
+
+    def shell(self) -> str:
+        return self.command.shell()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to the VMM."""
+
+    why: str
+    request: Request
+    undo: tuple[Step, ...] = ()
+
+    def shell(self) -> str:
+        return self.request.shell()
+
+
+@dataclass(frozen=True)
+class Write:
+    """A whole file, written atomically."""
+
+    why: str
+    path: Path
+    text: str
+    mode: int = 0o600
+    undo: tuple[Step, ...] = ()
+
+    def shell(self) -> str:
+        path = shlex.quote(str(self.path))
+        text = self.text if self.text.endswith("\n") else self.text + "\n"
+        mark = "EOF"
+        while mark in text.splitlines():
+            mark += "_"
+        return f"install -m {self.mode:04o} /dev/stdin {path}.new <<'{mark}'\n{text}{mark}\nmv -T {path}.new {path}"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A condition that must come true within `timeout` seconds, unless `fatal` comes true before it."""
+
+    why: str
+    until: Condition
+    timeout: float
+    fatal: Condition | None = None
+    logs: tuple[Path, ...] = ()
+    """Their last lines are shown when it fails."""
+    hint: str = ""
+    undo: tuple[Step, ...] = ()
+
+    def shell(self) -> str:
+        stop = f"{self.fatal.shell()} && exit 1; " if self.fatal else ""
+        loop = f"until {self.until.shell()}; do {stop}sleep 0.1; done"
+        return f"timeout {self.timeout:g} bash -c {shlex.quote(loop)}"
+
+
+Step = Run | Call | Write | Wait
+
+
+def run(
+    why: str,
+    *argv: str | Path,
+    undo: Sequence[Step] = (),
+    gauge: Gauge | None = None,
+    timeout: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    ok: tuple[int, ...] = (0,),
+) -> Run:
+    """A Run of an ordinary command."""
+    command = Command(text_of(argv), timeout=timeout, env=env or {}, ok=ok)
+    return Run(why, command, tuple(undo), gauge)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of one phase, for one subject."""
+
+    subject: str
+    """Whom it is for, a VM's name, say."""
+    steps: tuple[Step, ...] = field(default=())
+    journal: Path | None = None
+    """The file in which the subject keeps every command ever run for it."""
+
+    def __init__(self, subject: str, steps: Sequence[Step], journal: Path | None = None) -> None:
+        object.__setattr__(self, "subject", subject)
+        object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "journal", journal)
+
+    def shell(self) -> str:
+        """The whole phase as a script."""
+        return "\n".join(f"# {step.why}\n{step.shell()}" for step in self.steps)
