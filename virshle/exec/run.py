@@ -17,7 +17,17 @@ from typing import IO, NoReturn
 from virshle import log
 from virshle.errors import ConfigError, HostError, TimedOutError
 
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "SSL_CERT_FILE")
+_KEPT = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TERM",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "XDG_RUNTIME_DIR",
+    "SSL_CERT_FILE",
+)
 _KEPT_PREFIXES = ("NIX_", "http_", "https_", "no_proxy", "APT_", "XDG_")
 
 PACKAGES = {

@@ -14,26 +14,147 @@ from pydantic import AfterValidator
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-_FIRST = (
-    "amber brave brisk calm clever coral crisp dapper eager early fair fleet fond gentle glad golden grand happy "
-    "honest jolly keen kind late light lively lucky mellow merry mild misty neat nimble noble plucky polite proud "
-    "quick quiet rapid ready rosy round rustic sandy sharp shy silent silver sleek smart snowy solid spry steady "
-    "sunny swift tidy tender vivid warm wild wise witty young zesty"
-).split()
-_SECOND = (
-    "acorn alder aspen badger beaver birch bison brook cedar clover cobalt comet condor crane creek dune eagle "
-    "ember falcon fern finch fjord fox gale garnet grove hare harbor hazel heron holly iris jasper juniper kite "
-    "lake lark linden lynx maple marten meadow moss newt oak osprey otter owl pebble pine plover quartz rail "
-    "raven reed ridge robin rowan sable sparrow spruce stoat swan thistle tulip wren"
-).split()
+_FIRST = [
+    "amber",
+    "brave",
+    "brisk",
+    "calm",
+    "clever",
+    "coral",
+    "crisp",
+    "dapper",
+    "eager",
+    "early",
+    "fair",
+    "fleet",
+    "fond",
+    "gentle",
+    "glad",
+    "golden",
+    "grand",
+    "happy",
+    "honest",
+    "jolly",
+    "keen",
+    "kind",
+    "late",
+    "light",
+    "lively",
+    "lucky",
+    "mellow",
+    "merry",
+    "mild",
+    "misty",
+    "neat",
+    "nimble",
+    "noble",
+    "plucky",
+    "polite",
+    "proud",
+    "quick",
+    "quiet",
+    "rapid",
+    "ready",
+    "rosy",
+    "round",
+    "rustic",
+    "sandy",
+    "sharp",
+    "shy",
+    "silent",
+    "silver",
+    "sleek",
+    "smart",
+    "snowy",
+    "solid",
+    "spry",
+    "steady",
+    "sunny",
+    "swift",
+    "tidy",
+    "tender",
+    "vivid",
+    "warm",
+    "wild",
+    "wise",
+    "witty",
+    "young",
+    "zesty",
+]
+_SECOND = [
+    "acorn",
+    "alder",
+    "aspen",
+    "badger",
+    "beaver",
+    "birch",
+    "bison",
+    "brook",
+    "cedar",
+    "clover",
+    "cobalt",
+    "comet",
+    "condor",
+    "crane",
+    "creek",
+    "dune",
+    "eagle",
+    "ember",
+    "falcon",
+    "fern",
+    "finch",
+    "fjord",
+    "fox",
+    "gale",
+    "garnet",
+    "grove",
+    "hare",
+    "harbor",
+    "hazel",
+    "heron",
+    "holly",
+    "iris",
+    "jasper",
+    "juniper",
+    "kite",
+    "lake",
+    "lark",
+    "linden",
+    "lynx",
+    "maple",
+    "marten",
+    "meadow",
+    "moss",
+    "newt",
+    "oak",
+    "osprey",
+    "otter",
+    "owl",
+    "pebble",
+    "pine",
+    "plover",
+    "quartz",
+    "rail",
+    "raven",
+    "reed",
+    "ridge",
+    "robin",
+    "rowan",
+    "sable",
+    "sparrow",
+    "spruce",
+    "stoat",
+    "swan",
+    "thistle",
+    "tulip",
+    "wren",
+]
 
 
 def check_name(name: str) -> str:
     """The name of a VM is its host name. Raises ValueError."""
     if not _LABEL.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is no host name: 1 to 63 of a-z, 0-9 and '-', which neither starts nor ends it"
-        )
+        raise ValueError(f"{name!r} is no host name: 1 to 63 of a-z, 0-9 and '-', which neither starts nor ends it")
     if name.isdigit():
         raise ValueError(f"{name!r} is all digits: it would be taken for a VM's number")
     if _is_uuid(name):

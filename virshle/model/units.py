@@ -18,7 +18,7 @@ def parse_size(text: object) -> int:
         size = int(hit[1]) * _UNITS[hit[2]]
         if 0 < size <= LARGEST:
             return size
-    raise ValueError(f"{text!r} is no size: write a whole number and B, KiB, MiB, GiB or TiB, as in \"2GiB\"")
+    raise ValueError(f'{text!r} is no size: write a whole number and B, KiB, MiB, GiB or TiB, as in "2GiB"')
 
 
 def format_size(size: int) -> str:

@@ -10,7 +10,8 @@
         apply(plan)
 
 Each step shows itself as shell (`step.shell()`), and may name its undo. `Apply` runs plans; when a step fails
-it undoes what was done, newest first, and the error says so. What is printed by -vvv and --dry-run, what is
+it undoes what was done, newest first, and the error says so; an undo must therefore be harmless where its
+step was made by half, or not at all. What is printed by -vvv and --dry-run, what is
 run, and the list of places where a test kills virshle are therefore the same list.
 
 Steps pass no values to each other: what can be chosen is chosen before planning, what is known only after a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -56,7 +57,8 @@ class Apply:
         for observer in observers:
             observer("before", step)
         journal.write(step)
-        # Recorded before it is made: half of a failed or interrupted step is undone too.
+        # Recorded before it is made, so that half of a failed or interrupted step is undone too: an undo must
+        # be harmless where its step was not made at all.
         self._done.append((step, journal))
         try:
             make(step, [lock.fd for lock in self._locks if lock.fd >= 0], self._progress)
@@ -199,14 +201,15 @@ class _Journal:
         if self._path is None:
             return
         self._waiting.append(text)
-        if self._file is None:
-            try:
-                self._file = self._path.open("a", encoding="utf-8", opener=_private)
-            except OSError:
-                return
-        self._file.writelines(self._waiting)
-        self._file.flush()
-        self._waiting.clear()
+        try:
+            self._file = self._file or self._path.open("a", encoding="utf-8", opener=_private)
+            self._file.write("".join(self._waiting))
+            self._file.flush()
+            self._waiting.clear()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warn(f"the command log {self._path} cannot be written: {error.strerror}")
 
     def close(self) -> None:
         if self._file is not None:
@@ -214,6 +217,4 @@ class _Journal:
 
 
 def _private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -1,0 +1,126 @@
+"""Reads the configuration: every problem at once, each with its file, its key and what is near it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from virshle.config.paths import Paths, find_paths
+from virshle.config.problems import cross_check, explain, problems_error, unused_keys
+from virshle.config.schema import ConfigFile, ImageConfig, VmTemplate
+from virshle.errors import ConfigError, not_found
+
+BUILT_IN = "built in"
+
+
+@dataclass(frozen=True)
+class Config:
+    paths: Paths
+    templates: dict[str, VmTemplate]
+    images: dict[str, ImageConfig]
+    origins: dict[tuple[str, str], str]
+    """File of each `("template" or "image", name)`."""
+    warnings: list[str]
+
+    def template(self, name: str) -> VmTemplate:
+        if name not in self.templates:
+            raise not_found("template", name, self.templates, hint="`v template ls` lists them")
+        return self.templates[name]
+
+    def image(self, name: str) -> ImageConfig:
+        if name not in self.images:
+            raise not_found("image", name, self.images, hint="`v image ls` lists them")
+        return self.images[name]
+
+
+def load(paths: Paths | None = None) -> Config:
+    """The user's file over what is built in. Raises ConfigError, with every problem in its details."""
+    paths = paths or find_paths()
+    built_in = _parse(resources.files("virshle.config").joinpath("builtin.toml").read_text(), BUILT_IN)
+    name = str(paths.config)
+    # A file that was asked for by name must be there.
+    wanted = paths.config.exists() or paths.origins["config"] == "VIRSHLE_CONFIG"
+    own = _parse(_read(paths), name, [image.name for image in built_in.image]) if wanted else None
+    templates: dict[str, VmTemplate] = {}
+    images: dict[str, ImageConfig] = {}
+    origins: dict[tuple[str, str], str] = {}
+    for origin, section in ((BUILT_IN, built_in), (name, own)):
+        if section is None:
+            continue
+        for template in section.template.vm:
+            templates[template.name] = template
+            origins["template", template.name] = origin
+        for image in section.image:
+            images[image.name] = image
+            origins["image", image.name] = origin
+    own = own or ConfigFile()
+    warnings = [f"{name}: {line}" for line in unused_keys(own)]
+    return Config(paths, templates, images, origins, warnings)
+
+
+def _read(paths: Paths) -> str:
+    try:
+        return paths.config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            f"cannot read {paths.config}: {reason}", hint=f"it was chosen by: {paths.origins['config']}"
+        ) from error
+
+
+def _parse(text: str, name: str, known_images: Iterable[str] = ()) -> ConfigFile:
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(
+            f"{name} is no valid TOML: {reason}", hint="mend that line, then: v config check"
+        ) from error
+    problems = list(cross_check(data, known_images))
+    try:
+        section = ConfigFile.model_validate(data)
+    except ValidationError as error:
+        raise problems_error(name, [*explain(error, ConfigFile), *problems]) from error
+    if problems:
+        raise problems_error(name, problems)
+    return section
+
+
+def provenance(config: Config) -> Iterator[tuple[str, object, str]]:
+    """Every value there is: its key, the value, and where it came from."""
+    for name in ("state", "run", "config"):
+        yield f"paths.{name}", str(getattr(config.paths, name)), config.paths.origins[name]
+    groups: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("template", "template.vm", config.templates),
+        ("image", "image", config.images),
+    )
+    for kind, prefix, sections in groups:
+        for name, section in sections.items():
+            for key, value, explicit in _values(section):
+                if key != "name":
+                    yield (
+                        f"{prefix}.{name}.{key}",
+                        value,
+                        config.origins[kind, name] if explicit else "default",
+                    )
+
+
+def _values(section: BaseModel, prefix: str = "", explicit: bool = True) -> Iterator[tuple[str, object, bool]]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        said = explicit and name in section.model_fields_set
+        if isinstance(field.json_schema_extra, dict) and "unused" in field.json_schema_extra:
+            continue
+        if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            for item in value:
+                yield from _values(item, f"{prefix}{name}.{getattr(item, 'name', '')}.", said)
+        elif isinstance(value, BaseModel):
+            kind = getattr(value, "kind", None)
+            yield from [(f"{prefix}{name}", kind, said)] if kind else _values(value, f"{prefix}{name}.", said)
+        elif value is not None and value != () and value != {}:
+            yield f"{prefix}{name}", value, said

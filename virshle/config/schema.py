@@ -1,0 +1,185 @@
+"""The configuration's shape: the first virshle's keys, extended. Unknown keys are refused.
+
+A key that is read but changes nothing is marked by `unused(...)`, and warned about when it is set.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from virshle.model.names import FileName
+from virshle.model.units import Size
+from virshle.model.vm import Hypervisor, Ready
+
+NET_TYPES = ("user", "tap", "macvtap", "vhost")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def unused(why: str) -> Any:
+    """A key that loads and has no effect."""
+    return Field(default=None, json_schema_extra={"unused": why})
+
+
+_SERVICE = "there is no node service to use it"
+
+
+class NodeSection(_Section):
+    alias: str | None = unused(_SERVICE)
+    private_key: str | None = unused(_SERVICE)
+    public_key: str | None = unused(_SERVICE)
+    passive: bool | None = unused(_SERVICE)
+
+
+class PeerSection(_Section):
+    alias: str | None = unused(_SERVICE)
+    url: str | None = unused(_SERVICE)
+    weight: int | None = unused(_SERVICE)
+    public_key: str | None = unused(_SERVICE)
+
+
+class KeaSection(_Section):
+    url: str | None = unused("no network that needs a DHCP server is supported yet")
+    suffix: str | None = unused("no network that needs a DHCP server is supported yet")
+
+
+class FakePool(_Section):
+    subnet: str | None = unused("no network that needs a DHCP server is supported yet")
+    range: tuple[str, str] | None = unused("no network that needs a DHCP server is supported yet")
+
+
+class FakeSection(_Section):
+    pool: dict[str, FakePool] = Field(default_factory=dict)
+
+
+class DhcpSection(_Section):
+    kea: KeaSection | None = None
+    fake: FakeSection | None = None
+
+
+class NetOptions(_Section):
+    mac: str | None = unused("a VM's MAC follows from its uuid")
+    ip: str | None = unused("addresses are given by the network")
+
+
+def _net_type(value: object) -> object:
+    """`type = "user"` is short for the table `[template.vm.net.type.user]`."""
+    return {value: {}} if isinstance(value, str) else value
+
+
+class NetTypeTable(_Section):
+    """Exactly one of the known types, each a table of its own."""
+
+    user: NetOptions | None = None
+    tap: NetOptions | None = None
+    macvtap: NetOptions | None = None
+    vhost: NetOptions | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"choose exactly one of {', '.join(NET_TYPES)}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        return next(iter(self.model_fields_set))
+
+
+class NetTemplate(_Section):
+    name: FileName
+    type: Annotated[NetTypeTable, BeforeValidator(_net_type)]
+
+
+class DiskTemplate(_Section):
+    """`path`: a local raw image, cloned. `image`: one of the `[[image]]`s. Neither: an empty disk of `size`."""
+
+    name: FileName
+    path: str | None = None
+    image: FileName | None = None
+    size: Size | None = None
+    readonly: bool = False
+
+    @model_validator(mode="after")
+    def _source(self) -> Self:
+        if self.path is not None and self.image is not None:
+            raise ValueError("choose one of path and image, not both")
+        if self.path is None and self.image is None and self.size is None:
+            raise ValueError("say where it comes from: path or image, or size for an empty disk")
+        return self
+
+
+class ExtraSection(_Section):
+    inner: Any = unused("nothing reads it")
+    autostart: Any = unused("there is no node service to start VMs")
+
+
+class VmTemplate(_Section):
+    name: FileName
+    vcpu: Annotated[int, Field(ge=1, le=1024, strict=True)] = 1
+    vram: Annotated[Size, Field(ge=2**26)] = 2**29
+    uuid: str | None = unused("every VM gets a uuid of its own")
+    disk: tuple[DiskTemplate, ...] = Field(min_length=1)
+    net: tuple[NetTemplate, ...] = ()
+    extra: ExtraSection | None = None
+    hypervisor: Hypervisor = "auto"
+    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    """Whom `v ssh` logs in as."""
+    ready: Ready | None = None
+    """Who says that it is ready; by default the guest where its disk is an image, else its ssh server."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for what, names in (
+            ("disk", [disk.name for disk in self.disk]),
+            ("net", [net.name for net in self.net]),
+        ):
+            if len(set(names)) != len(names):
+                raise ValueError(f"two of its {what}s have one name")
+        if self.disk[0].path is None and self.disk[0].image is None:
+            raise ValueError("its first disk is empty: nothing to boot; put the one with path or image first")
+        return self
+
+
+class TemplateSection(_Section):
+    vm: tuple[VmTemplate, ...] = ()
+
+
+class ImageConfig(_Section):
+    """Exactly one source. `nix`: a flake reference. `file`: a Nix file, called with `args`. `path`: a local raw
+    disk image. `builtin`: one that virshle brings."""
+
+    name: FileName
+    nix: str | None = Field(default=None, pattern=r"^[^-\s][^\s]*$")
+    file: str | None = None
+    args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_'-]*$")], str] = Field(default_factory=dict)
+    path: str | None = None
+    builtin: Literal["tiny", "nixos"] | None = None
+
+    @model_validator(mode="after")
+    def _source(self) -> Self:
+        chosen = [key for key in ("nix", "file", "path", "builtin") if getattr(self, key) is not None]
+        if len(chosen) != 1:
+            raise ValueError(
+                f"choose exactly one of nix, file and path{', not ' + ' and '.join(chosen) if chosen else ''}"
+            )
+        if self.args and self.file is None:
+            raise ValueError("args are for a Nix file: give `file` too")
+        return self
+
+    @property
+    def source(self) -> str:
+        """For people."""
+        return self.nix or self.file or self.path or f"built in: {self.builtin}"
+
+
+class ConfigFile(_Section):
+    node: NodeSection | None = None
+    peer: tuple[PeerSection, ...] = ()
+    dhcp: DhcpSection | None = None
+    template: TemplateSection = TemplateSection()
+    image: tuple[ImageConfig, ...] = ()

@@ -1,0 +1,143 @@
+# The builder of tiny.nix, run by `busybox sh -eu` with the derivation's attributes as environment.
+# Nothing else is there: busybox's shell finds its own applets without any PATH.
+export LC_ALL=C TMPDIR=$PWD
+umask 022
+root=$PWD/root initrd=$PWD/initrd
+lib=$root/usr/lib
+
+program() { # FILE: into the guest's PATH, instead of the applet of that name
+	rm -f "$root/usr/bin/${1##*/}"
+	cp -L "$1" "$root/usr/bin/"
+	chmod 755 "$root/usr/bin/${1##*/}"
+}
+
+skeleton() {
+	mkdir -p "$root/usr/bin" "$root/usr/lib" "$root/usr/lib64" "$root/var/lib" "$root/etc/dropbear"
+	cd "$root"
+	mkdir dev proc sys run tmp mnt root
+	chmod 700 root
+	chmod 1777 tmp
+	# One folder of programs under all its usual names.
+	ln -s usr/bin bin
+	ln -s usr/bin sbin
+	ln -s bin usr/sbin
+	ln -s usr/lib lib
+	ln -s usr/lib64 lib64
+	ln -s /run var/run
+	ln -s /run/resolv.conf etc/resolv.conf
+	cd "$OLDPWD"
+}
+
+scripts() {
+	cp "$guest/etc/"* "$root/etc/"
+	mkdir "$lib/tiny"
+	cp "$guest/"*-* "$guest/init" "$lib/tiny/"
+	# Modes are set here: a wheel or an archive may have lost them on the way.
+	chmod 644 "$root/etc/"[a-qs-z]*
+	chmod 600 "$root/etc/shadow"
+	chmod 755 "$lib/tiny/"*
+	rm -f "$root/usr/bin/init"
+	ln -s ../lib/tiny/init "$root/usr/bin/init"
+	mkdir -p "$root/etc/acpi/PWRF" "$root/etc/udhcpc"
+	ln -s /usr/lib/tiny/power-button "$root/etc/acpi/PWRF/00000080"
+	ln -s /usr/lib/tiny/dhcp-event "$root/etc/udhcpc/default.script"
+}
+
+# The libraries whose names stand in the text of what is there already: what it is linked against, and a few that it
+# may load later. That needs no ELF reader, and works for a foreign architecture.
+libraries() {
+	local before=0 after=1 file name
+	mkdir all
+	cp -R "$libs/." all/
+	while [ $before -ne $after ]; do
+		before=$after
+		find all -name '*.so*' | while read -r file; do
+			name=${file##*/}
+			[ ! -e "$root/${file#all/}" ] || continue
+			if grep -rqF "$name" "$root/usr/bin" $lib; then
+				mkdir -p "$root/$(dirname "${file#all/}")"
+				cp -L "$file" "$root/${file#all/}"
+			fi
+		done
+		after=$(find "$lib" "$root/usr/lib64/" -type f | wc -l)
+	done
+	chmod -R u+w all && rm -r all
+}
+
+closure_paths() {
+	local file
+	for file in closure-*; do
+		[ -e "$file" ] || continue
+		# The format: a path, its deriver, a count, so many references; only the paths exist as files.
+		while read -r path; do
+			case $path in
+			/*.drv) ;;
+			/*) [ -e "$root$path" ] || { mkdir -p "$root${path%/*}" && cp -R "$path" "$root$path"; } ;;
+			esac
+		done <"$file"
+	done
+}
+
+kernel_modules() {
+	local version from to kind name line file
+	version=$(ls "$modules/lib/modules")
+	from=$PWD/modules to=$lib/modules/$version
+	mkdir -p modules/lib/modules "$to" "$initrd/lib/modules/$version"
+	cp -R "$modules/lib/modules/$version" modules/lib/modules/
+	chmod -R u+w modules
+	from=$PWD/modules/lib/modules/$version
+	[ -s "$from/modules.dep" ] || depmod -b "$PWD/modules" "$version"
+	while read -r kind name; do
+		case $kind in boot | load | have) ;; *) continue ;; esac
+		# A module's file may be spelt with - for _.
+		line=$(grep -E "/$(echo "$name" | sed 's/_/[-_]/g')\.ko[.a-z]*:" "$from/modules.dep") || continue
+		for file in $(echo "$line" | tr -d ':'); do
+			keep "$from/$file" "$to/${file%.[xg]z}"
+			[ "$kind" != boot ] || keep "$from/$file" "$initrd/lib/modules/$version/${file%.[xg]z}"
+		done
+		[ "$kind" = have ] || echo "$name" >>"$lib/tiny/modules-$kind"
+	done <"$moduleList"
+	for file in "$root/usr" "$initrd"; do
+		depmod -b "$file" "$version"
+		rm -f "$file/lib/modules/$version/modules.symbols"
+	done
+	rm -r modules
+}
+
+keep() { # FROM TO: one module, unpacked, as busybox may not know how
+	[ ! -e "$2" ] || return 0
+	mkdir -p "${2%/*}"
+	case $1 in
+	*.xz) unxz -c "$1" >"$2" ;;
+	*.gz) gunzip -c "$1" >"$2" ;;
+	*) cp "$1" "$2" ;;
+	esac
+}
+
+skeleton
+cp "$busybox/bin/busybox" "$root/usr/bin/"
+"$builder" --list | while read -r applet; do
+	[ "$applet" = busybox ] || ln -s busybox "$root/usr/bin/$applet"
+done
+for file in "$dropbear/bin/"dropbear* "$dropbear/bin/"[ds]*c* "$socat/bin/socat" "$e2fsprogs/bin/resize2fs"; do
+	[ ! -f "$file" ] || program "$file"
+done
+[ -z "${libs:-}" ] || libraries
+closure_paths
+scripts
+
+mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/sys" "$initrd/root"
+cp "$busybox/bin/busybox" "$initrd/bin/"
+for applet in sh modprobe; do
+	ln -s busybox "$initrd/bin/$applet"
+done
+cp "$guest/initrd-init" "$initrd/init"
+chmod 755 "$initrd/init"
+kernel_modules
+cp "$lib/tiny/modules-boot" "$initrd/modules"
+
+mkdir "$out"
+sh -eu "$makeExt4" "$root" "$out/disk.raw"
+sh -eu "$makeCpio" "$initrd" | gzip -9 >"$out/initrd"
+cp -L "$kernel" "$out/kernel"
+echo "$cmdline" >"$out/cmdline"
