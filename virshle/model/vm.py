@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from virshle.model.names import FileName, VmName
 
-VERSION = 1
+VERSION: Literal[1] = 1
 """Of the schema; a newer one is refused, never rewritten."""
 
 Hypervisor = Literal["auto", "cloud-hypervisor", "qemu"]
@@ -84,7 +84,7 @@ class User(_Frozen):
 
 
 class Vm(_Frozen):
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     uuid: UUID
     id: int = Field(gt=0)
     name: VmName

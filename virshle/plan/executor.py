@@ -202,7 +202,7 @@ class _Journal:
             return
         self._waiting.append(text)
         try:
-            self._file = self._file or self._path.open("a", encoding="utf-8", opener=_private)
+            self._file = self._file or os.fdopen(_private(self._path), "a", encoding="utf-8")
             self._file.write("".join(self._waiting))
             self._file.flush()
             self._waiting.clear()
@@ -216,5 +216,5 @@ class _Journal:
             self._file.close()
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+def _private(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

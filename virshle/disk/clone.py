@@ -1,0 +1,68 @@
+"""The steps that make a VM's disks. Holes stay holes, and the file system shares blocks where it can."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from virshle.errors import HostError
+from virshle.exec import Command
+from virshle.exec import run as run_now
+from virshle.model.units import format_size
+from virshle.plan import Gauge, Step, run
+
+_COPY_TIMEOUT = 6 * 3600.0
+_LONG = 2**26
+"""Bytes of data from which a copy is worth a progress bar."""
+
+
+def clone(source: Path, target: Path, *, image: int, size: int) -> list[Step]:
+    """`image`: bytes of the source, `size`: bytes of the disk. The umask makes it 0600, whatever the source is."""
+    data = _allocated(source)
+    gauge = Gauge(f"clone {source.name}", (target,), data) if data >= _LONG else None
+    copy = ("cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode,ownership", "--", source, target)
+    steps: list[Step] = [run("clone the image", *copy, gauge=gauge, timeout=_COPY_TIMEOUT)]
+    if size > image:
+        steps.append(run("grow the disk", "truncate", "-s", str(size), "--", target))
+    return steps
+
+
+def blank(target: Path, size: int) -> list[Step]:
+    return [run("make an empty disk", "truncate", "-s", str(size), "--", target)]
+
+
+def _allocated(path: Path) -> int:
+    """Bytes of data in it, holes left out."""
+    return path.stat().st_blocks * 512
+
+
+def need_space(folder: Path, sources: Iterable[Path], copies: int) -> None:
+    """Raises HostError when that many copies of the sources' data do not fit beside each other in `folder`.
+
+    A little must be left over, for logs and vm.json. Where the file system shares blocks, copies need none.
+    """
+    needed = 2**24
+    here = folder
+    while not here.exists():
+        here = here.parent
+    for source in sources:
+        if not shares_blocks(source, here):
+            needed += copies * _allocated(source)
+    status = os.statvfs(here)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        raise HostError(
+            f"not enough space in {folder}: {format_size(needed)} are needed, {format_size(free)} are free",
+            hint="free some, create fewer, or move the state by VIRSHLE_STATE_DIR",
+        )
+
+
+def shares_blocks(source: Path, folder: Path) -> bool:
+    """Whether a clone in `folder` is a reflink: on one file system, of a kind that can."""
+    return source.stat().st_dev == folder.stat().st_dev and file_system(folder) in ("xfs", "btrfs", "bcachefs")
+
+
+def file_system(folder: Path) -> str:
+    """Its type as `stat -f` says it."""
+    return run_now(Command(("stat", "--file-system", "--format=%T", "--", str(folder)))).stdout.strip()

@@ -1,0 +1,111 @@
+"""The steps by which VMs come and go. Both commit by one rename, so that a kill at any moment leaves either
+no VM or a whole one; what it leaves beside that is tidied by the next command that holds the registry's lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+from virshle.fs import Lock, try_lock
+from virshle.plan import Plan, Step, run
+from virshle.store.layout import Layout, link_target
+from virshle.store.read import Store, link_owner, links
+
+
+def claim(layout: Layout, uuid: UUID, name: str, number: int) -> list[Step]:
+    """Makes the staging folder and takes the name and the number, under the registry's lock."""
+    staged = layout.staged(uuid)
+    return [
+        run(
+            "make the folder in which it is staged",
+            "mkdir", "-p", staged / "disk", staged / "boot", staged / "log",
+            undo=[run("remove the staging folder", "rm", "-rf", "--one-file-system", "--", staged)],
+        ),
+        _link("take the name", layout.name(name), uuid),
+        _link("take the number", layout.id(number), uuid),
+    ]  # fmt: skip
+
+
+def _link(why: str, link: Path, uuid: UUID) -> Step:
+    # Only ours is taken back: another VM's link of that name is not removed.
+    back = ("find", link, "-maxdepth", "0", "-lname", link_target(uuid), "-delete")
+    return run(why, "ln", "-sT", link_target(uuid), link, undo=[run(f"give it back ({why})", *back, ok=(0, 1))])
+
+
+def commit(layout: Layout, uuid: UUID) -> list[Step]:
+    """The staged VM is there from here on."""
+    staged, whole = layout.staged(uuid), layout.vm(uuid)
+    # `mv -T` of a folder that is not there fails, and changes nothing.
+    back = run("put it back", "mv", "-T", whole, staged, ok=(0, 1))
+    return [run("commit: the VM is there, whole", "mv", "-T", staged, whole, undo=[back])]
+
+
+def remove(layout: Layout, uuid: UUID, name: str | None, number: int | None) -> list[Step]:
+    """The VM is gone with the first of these steps."""
+    whole, leaving = layout.vm(uuid), layout.leaving(uuid)
+    links = [layout.name(name)] if name else []
+    links += [layout.id(number)] if number else []
+    return [
+        run("commit: the VM is no more", "mv", "-T", whole, leaving),
+        run("give back its name and number", "rm", "-f", "--", *links),
+        run("remove its runtime folder", "rm", "-rf", "--one-file-system", "--", layout.run(uuid)),
+        run("remove its disks and logs", "rm", "-rf", "--one-file-system", "--", leaving, timeout=600),
+    ]
+
+
+def tidy(store: Store) -> tuple[Plan, list[Lock]]:
+    """Cleans what an interrupted command left, and repairs missing links; for the holder of the registry's lock.
+
+    Touches only our own staging folders whose lock is free (the locks taken are returned) and links to no VM.
+    """
+    layout = store.layout
+    locks: list[Lock] = []
+    busy: set[UUID] = set()
+    left: list[Path] = []
+    for folder in _interrupted(layout):
+        lock = try_lock(folder)
+        if lock is None:
+            busy.add(UUID(folder.name[5:]))
+        else:
+            locks.append(lock)
+            left.append(folder)
+    return Plan("tidy", [*_dangling(layout, busy), *_remove(layout, left), *_missing(store, busy)]), locks
+
+
+def _interrupted(layout: Layout) -> Iterator[Path]:
+    for name in sorted(os.listdir(layout.vms)) if layout.vms.is_dir() else ():
+        if name.startswith((".new-", ".del-")) and _is_uuid(name[5:]):
+            yield layout.vms / name
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _dangling(layout: Layout, busy: set[UUID]) -> Iterator[Step]:
+    for folder in (layout.names, layout.ids):
+        for name, uuid in links(folder).items():
+            if uuid not in busy and not layout.vm(uuid).exists():
+                yield run(f"give back {name!r}, which no VM has", "rm", "-f", "--", folder / name)
+
+
+def _remove(layout: Layout, left: list[Path]) -> Iterator[Step]:
+    for path in left:
+        why = "remove what an interrupted command left"
+        yield run(why, "rm", "-rf", "--one-file-system", "--", path, layout.run(UUID(path.name[5:])), timeout=600)
+
+
+def _missing(store: Store, busy: set[UUID]) -> Iterator[Step]:
+    taken: set[Path] = set()
+    for entry in store.entries():
+        if entry.vm is None or entry.uuid in busy:
+            continue
+        for link in (store.layout.name(entry.vm.name), store.layout.id(entry.vm.id)):
+            if link_owner(link) is None and not link.is_symlink() and link not in taken:
+                taken.add(link)
+                yield run(f"repair the missing link of {entry.name}", "ln", "-sT", link_target(entry.uuid), link)

@@ -1,0 +1,99 @@
+"""Names of the folders and files, and nothing read from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from virshle.config import Paths
+from virshle.errors import ConfigError
+
+SOCKET_PATH_LIMIT = 107
+"""Bytes of a unix socket's path (unix(7): sun_path is 108 with its final zero)."""
+LONGEST_SOCKET = "qmp.sock"
+
+
+@dataclass(frozen=True)
+class Layout:
+    paths: Paths
+
+    @property
+    def vms(self) -> Path:
+        """Its lock is the registry's: held while names and numbers are given and taken."""
+        return self.paths.state / "vm"
+
+    @property
+    def names(self) -> Path:
+        return self.paths.state / "name"
+
+    @property
+    def ids(self) -> Path:
+        return self.paths.state / "id"
+
+    @property
+    def images(self) -> Path:
+        return self.paths.state / "image"
+
+    @property
+    def keys(self) -> Path:
+        return self.paths.state / "key"
+
+    def folders(self) -> tuple[Path, ...]:
+        """All that must be there before anything is made."""
+        return (self.vms, self.names, self.ids, self.images, self.keys)
+
+    def vm(self, uuid: UUID) -> Path:
+        return self.vms / str(uuid)
+
+    def staged(self, uuid: UUID) -> Path:
+        """A VM that is being made."""
+        return self.vms / f".new-{uuid}"
+
+    def leaving(self, uuid: UUID) -> Path:
+        """A VM that is being deleted."""
+        return self.vms / f".del-{uuid}"
+
+    def name(self, name: str) -> Path:
+        return self.names / name
+
+    def id(self, number: int) -> Path:
+        return self.ids / str(number)
+
+    def run(self, uuid: UUID) -> Path:
+        """For sockets, hence short. Raises ConfigError when it is not."""
+        folder = self.paths.run / "vm" / uuid.hex[:12]
+        if len(bytes(folder / LONGEST_SOCKET)) > SOCKET_PATH_LIMIT:
+            raise ConfigError(
+                f"{self.paths.run} is too long a folder for sockets: a socket's path ends at {SOCKET_PATH_LIMIT} bytes",
+                hint="set VIRSHLE_RUN_DIR to a shorter one",
+            )
+        return folder
+
+    def image(self, name: str) -> Path:
+        return self.images / name
+
+
+def link_target(uuid: UUID) -> str:
+    """What a name's and a number's link hold."""
+    return f"../vm/{uuid}"
+
+
+def definition(folder: Path) -> Path:
+    return folder / "vm.json"
+
+
+def command_log(folder: Path) -> Path:
+    return folder / "log" / "commands.log"
+
+
+def console_log(folder: Path) -> Path:
+    return folder / "log" / "console.log"
+
+
+def vmm_log(folder: Path) -> Path:
+    return folder / "log" / "vmm.log"
+
+
+def known_hosts(folder: Path) -> Path:
+    return folder / "known_hosts"

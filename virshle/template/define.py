@@ -1,0 +1,100 @@
+"""Makes the definition of one VM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from virshle.config import DiskTemplate, VmTemplate
+from virshle.errors import ConfigError
+from virshle.model.names import mac_address
+from virshle.model.vm import Disk, FirmwareBoot, KernelBoot, Net, Origin, User, Vm
+
+SUPPORTED_NETS = ("user",)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a disk is cloned from, as it was found."""
+
+    path: Path | None
+    """None for an empty disk."""
+    size: int
+    """Bytes; of an empty disk, those it shall have."""
+    described: str
+    """Flake reference or path, for people."""
+    image: str | None = None
+    store_path: str | None = None
+    kernel: Path | None = None
+    initrd: Path | None = None
+    cmdline: str = ""
+
+
+def unsupported_nets(template: VmTemplate) -> None:
+    """Raises ConfigError where a net would be left out: a VM never boots without one of its nets."""
+    for net in template.net:
+        if net.type.kind not in SUPPORTED_NETS:
+            raise ConfigError(
+                f"template {template.name!r}: net {net.name!r} is of type {net.type.kind}, "
+                "which virshle cannot make yet",
+                hint=f'use type = "user" (the net types it can make: {", ".join(SUPPORTED_NETS)})',
+            )
+
+
+def disk_size(disk: DiskTemplate, source: Source) -> int:
+    """Bytes the VM's disk shall have."""
+    return max(disk.size or 0, source.size)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is chosen for one VM before anything is planned."""
+
+    uuid: UUID
+    id: int
+    name: str
+
+
+def define(
+    template: VmTemplate,
+    identity: Identity,
+    sources: Sequence[Source],
+    *,
+    authorized_keys: Sequence[str] = (),
+    users: Sequence[User] = (),
+    account: UUID | None = None,
+    now: datetime | None = None,
+) -> Vm:
+    """`sources`: one for each disk of the template, in its order; the first is booted."""
+    first = sources[0]
+    return Vm(
+        uuid=identity.uuid,
+        id=identity.id,
+        name=identity.name,
+        template=template.name,
+        created=(now or datetime.now(UTC)).replace(microsecond=0),
+        vcpu=template.vcpu,
+        memory=template.vram,
+        hypervisor=template.hypervisor,
+        boot=_boot(first),
+        disks=tuple(
+            Disk(name=disk.name, file=f"disk/{disk.name}", size=disk_size(disk, source), readonly=disk.readonly)
+            for disk, source in zip(template.disk, sources, strict=True)
+        ),
+        nets=tuple(Net(name=net.name, type="user", mac=mac_address(identity.uuid, net.name)) for net in template.net),
+        origin=Origin(image=first.image, source=first.described, store_path=first.store_path),
+        ready=template.ready or ("guest" if first.image else "ssh"),
+        login=template.user,
+        account=account,
+        authorized_keys=tuple(authorized_keys),
+        users=tuple(users),
+    )
+
+
+def _boot(source: Source) -> KernelBoot | FirmwareBoot:
+    if source.kernel is None:
+        return FirmwareBoot(variables="boot/efivars.fd")
+    return KernelBoot(kernel="boot/kernel", initrd="boot/initrd", cmdline=source.cmdline)

@@ -1,0 +1,16 @@
+"""What a guest is told at boot: its name and whose keys may enter."""
+
+from virshle.userdata.keys import key_file, make_key, personal_keys, read_key
+from virshle.userdata.parse import UserData, read_user_data
+from virshle.userdata.seed import SEED, seed_steps
+
+__all__ = [
+    "SEED",
+    "UserData",
+    "key_file",
+    "make_key",
+    "personal_keys",
+    "read_key",
+    "read_user_data",
+    "seed_steps",
+]

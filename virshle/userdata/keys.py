@@ -1,0 +1,55 @@
+"""The keys that may enter a VM: virshle's own, made once, and those of who creates it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from virshle.errors import HostError
+from virshle.fs import caller_home, explained
+from virshle.plan import Step, run
+
+_TYPES = ("ssh-", "ecdsa-", "sk-")
+
+
+def key_file(keys: Path) -> Path:
+    return keys / "id_ed25519"
+
+
+def make_key(keys: Path) -> list[Step]:
+    """Steps, if there is none yet. It is every VM's, so it has no undo."""
+    file = key_file(keys)
+    if file.exists():
+        return []
+    staged = keys / ".new"
+    keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virshle", "-f", staged / file.name)
+    return [
+        run("make a place for virshle's own ssh key", "mkdir", "-p", staged),
+        run("drop half a key, if one was left", "rm", "-f", staged / file.name, staged / f"{file.name}.pub"),
+        run("make virshle's own ssh key", *keygen),
+        # The private half last: where it is, both are.
+        run("put its public half in place", "mv", staged / f"{file.name}.pub", f"{file}.pub"),
+        run("put its private half in place", "mv", staged / file.name, file),
+    ]
+
+
+def read_key(keys: Path) -> str:
+    """virshle's public key. Raises HostError."""
+    file = Path(f"{key_file(keys)}.pub")
+    with explained("read virshle's own ssh key", hint=f"remove {keys} to have a new one made (old VMs keep theirs)"):
+        text = file.read_text(encoding="utf-8").strip()
+    if not text.startswith(_TYPES) or "\n" in text:
+        raise HostError(f"{file} is no ssh public key", hint=f"remove {keys} to have a new one made")
+    return text
+
+
+def personal_keys() -> list[str]:
+    """The caller's public keys, as they lie in ~/.ssh."""
+    keys: list[str] = []
+    folder = caller_home() / ".ssh"
+    with suppress(OSError):
+        for file in sorted(folder.glob("*.pub")):
+            with suppress(OSError, UnicodeDecodeError):
+                lines = file.read_text(encoding="utf-8").splitlines()
+                keys += [line.strip() for line in lines if line.startswith(_TYPES) and line.isprintable()]
+    return keys

@@ -1,0 +1,55 @@
+"""User data of the first virshle: `[[user]]` with their keys, and an `[account]` to select VMs by."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from virshle.config.problems import explain, problems_error, unused_keys
+from virshle.errors import ConfigError, NotFoundError
+from virshle.model.vm import PublicKey, User
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Ssh(_Section):
+    authorized_keys: tuple[PublicKey, ...] = ()
+
+
+class _User(_Section):
+    name: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    ssh: _Ssh = _Ssh()
+
+
+class _Account(_Section):
+    uuid: UUID
+    id: int | None = Field(default=None, json_schema_extra={"unused": "an account is its uuid"})
+
+
+class UserData(_Section):
+    user: tuple[_User, ...] = ()
+    account: _Account | None = None
+
+    def users(self) -> tuple[User, ...]:
+        return tuple(User(name=user.name, authorized_keys=user.ssh.authorized_keys) for user in self.user)
+
+
+def read_user_data(path: Path) -> tuple[UserData, list[str]]:
+    """With a warning for each key that has no effect. Raises ConfigError with every problem, NotFoundError."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        read = UserData.model_validate(data)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no user data file {path}", hint="give an existing one with -u") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="look at its permissions") from error
+    except ValidationError as error:
+        raise problems_error(str(path), list(explain(error, UserData))) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is no valid TOML: {error}", hint="mend that line") from error
+    return read, [f"{path}: {line}" for line in unused_keys(read)]
