@@ -28,6 +28,6 @@ def _environment() -> Environment:
     return environment
 
 
-def render(name: str, **values: object) -> str:
-    """The text of the template file `name`; a value that it wants and does not get is an error."""
-    return _environment().get_template(name).render(**values)
+def render(template: str, /, **values: object) -> str:
+    """The text of the file `template`; a value that it wants and does not get is an error."""
+    return _environment().get_template(template).render(**values)

@@ -3,7 +3,6 @@ no VM or a whole one; what it leaves beside that is tidied by the next command t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -75,9 +74,9 @@ def tidy(store: Store) -> tuple[Plan, list[Lock]]:
 
 
 def _interrupted(layout: Layout) -> Iterator[Path]:
-    for name in sorted(os.listdir(layout.vms)) if layout.vms.is_dir() else ():
-        if name.startswith((".new-", ".del-")) and _is_uuid(name[5:]):
-            yield layout.vms / name
+    for path in sorted(layout.vms.iterdir()) if layout.vms.is_dir() else ():
+        if path.name.startswith((".new-", ".del-")) and _is_uuid(path.name[5:]):
+            yield path
 
 
 def _is_uuid(text: str) -> bool:

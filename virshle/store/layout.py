@@ -11,7 +11,7 @@ from virshle.errors import ConfigError
 
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path (unix(7): sun_path is 108 with its final zero)."""
-LONGEST_SOCKET = "qmp.sock"
+LONGEST_SOCKET = "console.sock"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Layout:
         folder = self.paths.run / "vm" / uuid.hex[:12]
         if len(bytes(folder / LONGEST_SOCKET)) > SOCKET_PATH_LIMIT:
             raise ConfigError(
-                f"{self.paths.run} is too long a folder for sockets: a socket's path ends at {SOCKET_PATH_LIMIT} bytes",
+                f"{self.paths.run} is too long for sockets: the path of one ends at {SOCKET_PATH_LIMIT} bytes",
                 hint="set VIRSHLE_RUN_DIR to a shorter one",
             )
         return folder

@@ -61,7 +61,7 @@ class Store:
 
     def _uuids(self) -> Iterator[UUID]:
         with explained("read the VMs"):
-            names = os.listdir(self.layout.vms) if self.layout.vms.is_dir() else []
+            names = [path.name for path in self.layout.vms.iterdir()] if self.layout.vms.is_dir() else []
         for name in names:
             with suppress(ValueError):
                 uuid = UUID(name)
@@ -106,13 +106,13 @@ class Store:
 
 def links(folder: Path) -> dict[str, UUID]:
     """Every link of `name/` or `id/` and the VM it is for, there or not."""
-    names = os.listdir(folder) if folder.is_dir() else []
-    return {name: owner for name in names if (owner := link_owner(folder / name)) is not None}
+    paths = list(folder.iterdir()) if folder.is_dir() else []
+    return {path.name: owner for path in paths if (owner := link_owner(path)) is not None}
 
 
 def link_owner(link: Path) -> UUID | None:
     with suppress(OSError, ValueError):
-        return UUID(Path(os.readlink(link)).name)
+        return UUID(link.readlink().name)
     return None
 
 

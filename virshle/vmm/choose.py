@@ -1,0 +1,17 @@
+"""Which hypervisor runs a VM."""
+
+from __future__ import annotations
+
+from virshle.errors import ConfigError
+from virshle.model.vm import Hypervisor
+from virshle.vmm.driver import Driver
+from virshle.vmm.qemu import Qemu
+
+
+def choose_driver(wanted: Hypervisor) -> Driver:
+    """Raises ConfigError for one that is not there."""
+    if wanted == "cloud-hypervisor":
+        raise ConfigError(
+            "virshle cannot drive cloud-hypervisor yet", hint='use hypervisor = "qemu" or "auto" in the template'
+        )
+    return Qemu()

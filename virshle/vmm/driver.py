@@ -1,0 +1,72 @@
+"""What every driver does: the steps of each verb, and one read of the VM's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from virshle.model.vm import Vm
+from virshle.plan import Step
+
+State = Literal["running", "paused", "stopped", "crashed", "broken", "unknown"]
+
+
+class Launch(BaseModel):
+    """What was chosen for one run of a VM: the runtime folder's launch.json, gone with it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hypervisor: Literal["qemu", "cloud-hypervisor"]
+    program: str
+    version: str
+    accelerator: Literal["kvm", "tcg"]
+    why: str
+    """Why this hypervisor and accelerator."""
+    ssh_port: int | None = None
+    """On loopback; none without a net."""
+    started: datetime
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One VM, with its two folders and what was chosen for this run."""
+
+    vm: Vm
+    folder: Path
+    run: Path
+    launch: Launch
+    seed: Path
+
+
+class Driver(Protocol):
+    def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime) -> Launch:
+        """Raises ConfigError where this hypervisor cannot run it, saying what is missing."""
+
+    def launch(self, machine: Machine) -> list[Step]:
+        """Starts the process and waits until it runs the guest."""
+
+    def power_button(self, run: Path) -> Step: ...
+
+    def state(self, run: Path) -> State:
+        """Of a process that is alive. Bounded; "unknown" where it does not answer."""
+
+
+def record(run: Path) -> Path:
+    """The record of the VMM's process, see `virshle.exec.process`."""
+    return run / "pid"
+
+
+def launch_file(run: Path) -> Path:
+    return run / "launch.json"
+
+
+def read_launch(run: Path) -> Launch | None:
+    """None where it was not started since the host was, or by something else."""
+    try:
+        return Launch.model_validate_json(launch_file(run).read_bytes())
+    except (OSError, ValidationError):
+        return None

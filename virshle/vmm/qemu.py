@@ -1,0 +1,212 @@
+"""The QEMU driver: KVM where it works, software emulation where it must."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from virshle.errors import ConfigError, VirshleError
+from virshle.exec import Command, find_program
+from virshle.exec import run as run_now
+from virshle.exec.process import launch as launcher
+from virshle.exec.run import missing
+from virshle.model.arch import Arch, host_arch
+from virshle.model.vm import FirmwareBoot, KernelBoot, Vm
+from virshle.plan import Answers, Call, Gone, Run, Step, Wait, Write, run
+from virshle.rpc import Qmp
+from virshle.store.layout import console_log, vmm_log
+from virshle.vmm.driver import Launch, Machine, State, launch_file, record
+from virshle.vmm.kvm import kvm_problem
+
+READY_PORT = "org.virshle.ready.0"
+"""The virtio-serial port on which a guest says that it is ready."""
+_STATES: dict[str, State] = {
+    "running": "running",
+    "paused": "paused",
+    "suspended": "paused",
+    "prelaunch": "paused",
+    "internal-error": "crashed",
+    "guest-panicked": "crashed",
+    "io-error": "crashed",
+    "shutdown": "running",
+}
+
+
+@dataclass(frozen=True)
+class Qemu:
+    def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime) -> Launch:
+        arch = host_arch()
+        program = find_program(arch.qemu)
+        if program is None:
+            raise missing(arch.qemu)
+        if isinstance(vm.boot, FirmwareBoot):
+            find_firmware(arch)
+        problem = kvm_problem(arch)
+        return Launch(
+            hypervisor="qemu",
+            program=program,
+            version=version(program),
+            accelerator="tcg" if problem else "kvm",
+            why=problem or "/dev/kvm is usable",
+            ssh_port=ssh_port,
+            started=now,
+        )
+
+    def launch(self, machine: Machine) -> list[Step]:
+        folder, runtime = machine.folder, machine.run
+        command = launcher(arguments(machine, host_arch()), record(runtime), vmm_log(folder))
+        kill = ("sh", "-c", f"kill -KILL $(cut -d' ' -f1 {record(runtime)})")
+        return [
+            Write("note what was chosen", launch_file(runtime), machine.launch.model_dump_json(indent=2) + "\n"),
+            run("forget the last run", "rm", "-f", "--", record(runtime), ready_file(runtime)),
+            Run("start QEMU", command, undo=(run("end what was started", *kill, ok=(0, 1, 2)),)),
+            Wait(
+                "QEMU to listen",
+                Answers(socket(runtime)),
+                timeout=30,
+                fatal=_Died(record(runtime), vmm_log(folder)),
+                logs=(vmm_log(folder),),
+                hint="its log is shown above; the command is in `v logs VM --commands`",
+            ),
+        ]
+
+    def power_button(self, run: Path) -> Step:
+        return Call("press the power button", Qmp(socket(run), "system_powerdown"))
+
+    def state(self, run: Path) -> State:
+        try:
+            answer = Qmp(socket(run), "query-status", timeout=1).send()
+        except VirshleError:
+            return "unknown"
+        return _STATES.get(str(answer.get("status")), "unknown")
+
+
+@dataclass(frozen=True)
+class _Died(Gone):
+    """The launched process has ended; not yet recorded is not yet dead."""
+
+    log: Path
+
+    def holds(self) -> bool:
+        return self.record.exists() and super().holds()
+
+    def shell(self) -> str:
+        return f"[ -e {self.record} ] && {super().shell()}"
+
+
+def socket(run: Path) -> Path:
+    return run / "qmp.sock"
+
+
+def ready_file(run: Path) -> Path:
+    return run / "ready"
+
+
+@functools.cache
+def version(program: str) -> str:
+    """`7.2.22`. Raises HostError where it does not run."""
+    said = run_now(Command((program, "--version"), timeout=20)).stdout
+    hit = re.search(r"version (\d+(?:\.\d+)+)", said)
+    return hit[1] if hit else "unknown"
+
+
+def find_firmware(arch: Arch) -> tuple[Path, Path]:
+    """UEFI's code and the empty store of its variables. Raises ConfigError."""
+    for code, variables in arch.firmware:
+        if Path(code).exists() and Path(variables).exists():
+            return Path(code), Path(variables)
+    package = "ovmf" if arch.name == "x86_64" else "qemu-efi-aarch64"
+    raise ConfigError(
+        "no UEFI firmware for QEMU is on this machine, and this VM boots by it",
+        hint=f"install it (Debian: apt-get install {package})",
+    )
+
+
+def _value(text: str | Path) -> str:
+    """In QEMU's key=value lists a comma is written twice."""
+    return str(text).replace(",", ",,")
+
+
+def arguments(machine: Machine, arch: Arch) -> tuple[str, ...]:
+    """QEMU's whole command line. Pure but for the place of the firmware."""
+    vm, launch = machine.vm, machine.launch
+    kvm = launch.accelerator == "kvm"
+    board = [arch.machine, f"accel={launch.accelerator}"]
+    boot, extra = _boot(vm.boot, machine, arch)
+    return (
+        launch.program,
+        *("-name", f"guest={vm.name}"),
+        *("-uuid", str(vm.uuid)),
+        *("-machine", ",".join([*board, *extra])),
+        *("-cpu", "host" if kvm else "max"),
+        *("-smp", str(vm.vcpu)),
+        *("-m", f"{vm.memory >> 20}M"),
+        *("-no-user-config", "-nodefaults", "-display", "none", "-msg", "timestamp=on", "-rtc", "base=utc"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *boot,
+        *_disks(machine),
+        *_nets(machine),
+        *("-device", "virtio-rng-pci"),
+        *("-device", "virtio-balloon-pci,deflate-on-oom=on,free-page-reporting=on"),
+        *_serial(machine),
+        *("-qmp", f"unix:{_value(socket(machine.run))},server=on,wait=off"),
+    )
+
+
+def _boot(boot: KernelBoot | FirmwareBoot, machine: Machine, arch: Arch) -> tuple[list[str], list[str]]:
+    """Arguments, and properties of the board."""
+    folder = machine.folder
+    if isinstance(boot, KernelBoot):
+        cmdline = f"{boot.cmdline} console={arch.serial_console}"
+        files = ["-kernel", str(folder / boot.kernel), "-initrd", str(folder / boot.initrd)]
+        return [*files, "-append", cmdline.strip()], []
+    code, _ = find_firmware(arch)
+    arguments = [
+        *_blockdev("code", code, readonly=True),
+        *_blockdev("variables", folder / boot.variables, readonly=False),
+    ]
+    return arguments, ["pflash0=code", "pflash1=variables"]
+
+
+def _blockdev(node: str, path: Path, *, readonly: bool, **more: Any) -> list[str]:
+    file = {"driver": "file", "filename": str(path), "discard": "unmap"}
+    return [
+        "-blockdev",
+        json.dumps({"driver": "raw", "node-name": node, "read-only": readonly, "file": file, **more}),
+    ]
+
+
+def _disks(machine: Machine) -> list[str]:
+    words = []
+    for index, disk in enumerate(machine.vm.disks):
+        node = f"disk{index}"
+        words += _blockdev(node, machine.folder / disk.file, readonly=disk.readonly, discard="unmap")
+        # virtio's serial ends at 20 bytes.
+        words += ["-device", f"virtio-blk-pci,drive={node},bootindex={index},serial={disk.name[:20]}"]
+    words += _blockdev("seed", machine.seed, readonly=True)
+    return [*words, "-device", "virtio-blk-pci,drive=seed,serial=seed"]
+
+
+def _nets(machine: Machine) -> list[str]:
+    words = []
+    for index, net in enumerate(machine.vm.nets):
+        forward = machine.launch.ssh_port if index == 0 else None
+        user = f"user,id=net{index}" + (f",hostfwd=tcp:127.0.0.1:{forward}-:22" if forward else "")
+        # No option ROM: nothing is booted from the network, and its file may not be installed.
+        words += ["-netdev", user, "-device", f"virtio-net-pci,netdev=net{index},mac={net.mac},romfile="]
+    return words
+
+
+def _serial(machine: Machine) -> list[str]:
+    console = _value(console_log(machine.folder))
+    return [
+        *("-chardev", f"file,id=console,path={console},append=on", "-serial", "chardev:console"),
+        *("-device", "virtio-serial-pci"),
+        *("-chardev", f"file,id=ready,path={_value(ready_file(machine.run))}"),
+        *("-device", f"virtserialport,chardev=ready,name={READY_PORT}"),
+    ]
