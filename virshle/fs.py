@@ -70,6 +70,13 @@ class Lock:
                     ) from None
             time.sleep(0.02)
 
+    def still(self, folder: Path) -> bool:
+        """Whether what is locked is what is at `folder` now."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), folder.stat())
+        except FileNotFoundError:
+            return False
+
     def release(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)

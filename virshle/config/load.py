@@ -78,9 +78,7 @@ def _parse(text: str, name: str, known_images: Iterable[str] = ()) -> ConfigFile
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError(
-            f"{name} is no valid TOML: {reason}", hint="mend that line, then: v config check"
-        ) from error
+        raise ConfigError(f"{name} is no valid TOML: {reason}", hint="mend that line, then: v config check") from error
     problems = list(cross_check(data, known_images))
     try:
         section = ConfigFile.model_validate(data)

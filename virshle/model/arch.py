@@ -15,8 +15,6 @@ class Arch:
     """QEMU's program for it."""
     machine: str
     """QEMU's machine type."""
-    serial_console: str
-    """The kernel's name of QEMU's first serial port."""
     cpu_flags: tuple[str, ...]
     """One of these in /proc/cpuinfo says that KVM runs ordinary guests; none listed: no such test."""
     firmware: tuple[tuple[str, str], ...]
@@ -35,7 +33,6 @@ ARCHES = {
         name="x86_64",
         qemu="qemu-system-x86_64",
         machine="q35",
-        serial_console="ttyS0",
         cpu_flags=("vmx", "svm"),
         firmware=(
             ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
@@ -51,7 +48,6 @@ ARCHES = {
         name="aarch64",
         qemu="qemu-system-aarch64",
         machine="virt",
-        serial_console="ttyAMA0",
         cpu_flags=(),
         firmware=(
             ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),

@@ -41,14 +41,14 @@ def commit(layout: Layout, uuid: UUID) -> list[Step]:
     return [run("commit: the VM is there, whole", "mv", "-T", staged, whole, undo=[back])]
 
 
-def remove(layout: Layout, uuid: UUID, name: str | None, number: int | None) -> list[Step]:
-    """The VM is gone with the first of these steps."""
+def remove(layout: Layout, uuid: UUID) -> list[Step]:
+    """The VM is gone with the first of these steps; under the registry's lock."""
     whole, leaving = layout.vm(uuid), layout.leaving(uuid)
-    links = [layout.name(name)] if name else []
-    links += [layout.id(number)] if number else []
+    folders = (layout.names, layout.ids)
+    owned = [folder / name for folder in folders for name, owner in links(folder).items() if owner == uuid]
     return [
         run("commit: the VM is no more", "mv", "-T", whole, leaving),
-        run("give back its name and number", "rm", "-f", "--", *links),
+        run("give back its name and number", "rm", "-f", "--", *owned),
         run("remove its runtime folder", "rm", "-rf", "--one-file-system", "--", layout.run(uuid)),
         run("remove its disks and logs", "rm", "-rf", "--one-file-system", "--", leaving, timeout=600),
     ]

@@ -40,11 +40,16 @@ class Machine:
     run: Path
     launch: Launch
     seed: Path
+    console_log: Path
+    vmm_log: Path
 
 
 class Driver(Protocol):
     def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime) -> Launch:
         """Raises ConfigError where this hypervisor cannot run it, saying what is missing."""
+
+    def prepare(self, vm: Vm, folder: Path) -> list[Step]:
+        """What a new VM's folder must hold for it besides its disks."""
 
     def launch(self, machine: Machine) -> list[Step]:
         """Starts the process and waits until it runs the guest."""
@@ -62,6 +67,11 @@ def record(run: Path) -> Path:
 
 def launch_file(run: Path) -> Path:
     return run / "launch.json"
+
+
+def ready_file(run: Path) -> Path:
+    """What the guest says of itself, in lines as sd_notify(3) has them: `READY=1`."""
+    return run / "ready"
 
 
 def read_launch(run: Path) -> Launch | None:

@@ -19,9 +19,7 @@ def kvm_problem(arch: Arch, device: Path = Path("/dev/kvm"), cpuinfo: Path = Pat
     if not os.access(device, os.R_OK | os.W_OK):
         return f"{device} may not be opened by this user (is it in group kvm?)"
     if arch.cpu_flags:
-        flags = {
-            word for line in cpuinfo.read_text().splitlines() if line.startswith("flags") for word in line.split()
-        }
-        if not flags.intersection(arch.cpu_flags):
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")]
+        if not set(" ".join(lines[:1]).split()).intersection(arch.cpu_flags):
             return f"{device} is there, but the processor shows none of {', '.join(arch.cpu_flags)}"
     return ""

@@ -19,8 +19,7 @@ from virshle.model.arch import Arch, host_arch
 from virshle.model.vm import FirmwareBoot, KernelBoot, Vm
 from virshle.plan import Answers, Call, Gone, Run, Step, Wait, Write, run
 from virshle.rpc import Qmp
-from virshle.store.layout import console_log, vmm_log
-from virshle.vmm.driver import Launch, Machine, State, launch_file, record
+from virshle.vmm.driver import Launch, Machine, State, launch_file, ready_file, record
 from virshle.vmm.kvm import kvm_problem
 
 READY_PORT = "org.virshle.ready.0"
@@ -57,9 +56,16 @@ class Qemu:
             started=now,
         )
 
+    def prepare(self, vm: Vm, folder: Path) -> list[Step]:
+        if isinstance(vm.boot, KernelBoot):
+            return []
+        _, empty = find_firmware(host_arch())
+        copy = ("cp", "--no-preserve=mode,ownership", "--", empty, folder / vm.boot.variables)
+        return [run("give it a store of UEFI variables", *copy)]
+
     def launch(self, machine: Machine) -> list[Step]:
-        folder, runtime = machine.folder, machine.run
-        command = launcher(arguments(machine, host_arch()), record(runtime), vmm_log(folder))
+        runtime, log = machine.run, machine.vmm_log
+        command = launcher(arguments(machine, host_arch()), record(runtime), log)
         kill = ("sh", "-c", f"kill -KILL $(cut -d' ' -f1 {record(runtime)})")
         return [
             Write("note what was chosen", launch_file(runtime), machine.launch.model_dump_json(indent=2) + "\n"),
@@ -69,8 +75,8 @@ class Qemu:
                 "QEMU to listen",
                 Answers(socket(runtime)),
                 timeout=30,
-                fatal=_Died(record(runtime), vmm_log(folder)),
-                logs=(vmm_log(folder),),
+                fatal=_Died(record(runtime)),
+                logs=(log,),
                 hint="its log is shown above; the command is in `v logs VM --commands`",
             ),
         ]
@@ -90,8 +96,6 @@ class Qemu:
 class _Died(Gone):
     """The launched process has ended; not yet recorded is not yet dead."""
 
-    log: Path
-
     def holds(self) -> bool:
         return self.record.exists() and super().holds()
 
@@ -101,10 +105,6 @@ class _Died(Gone):
 
 def socket(run: Path) -> Path:
     return run / "qmp.sock"
-
-
-def ready_file(run: Path) -> Path:
-    return run / "ready"
 
 
 @functools.cache
@@ -162,9 +162,8 @@ def _boot(boot: KernelBoot | FirmwareBoot, machine: Machine, arch: Arch) -> tupl
     """Arguments, and properties of the board."""
     folder = machine.folder
     if isinstance(boot, KernelBoot):
-        cmdline = f"{boot.cmdline} console={arch.serial_console}"
         files = ["-kernel", str(folder / boot.kernel), "-initrd", str(folder / boot.initrd)]
-        return [*files, "-append", cmdline.strip()], []
+        return [*files, "-append", boot.cmdline], []
     code, _ = find_firmware(arch)
     arguments = [
         *_blockdev("code", code, readonly=True),
@@ -203,7 +202,7 @@ def _nets(machine: Machine) -> list[str]:
 
 
 def _serial(machine: Machine) -> list[str]:
-    console = _value(console_log(machine.folder))
+    console = _value(machine.console_log)
     return [
         *("-chardev", f"file,id=console,path={console},append=on", "-serial", "chardev:console"),
         *("-device", "virtio-serial-pci"),

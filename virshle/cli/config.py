@@ -1,0 +1,38 @@
+"""`v config check`, `v config show`."""
+
+from __future__ import annotations
+
+import click
+
+from virshle.cli.options import formatted, with_node
+from virshle.cli.output import print_rows
+from virshle.config.load import provenance
+from virshle.service.node import Node
+from virshle.service.template import config_warnings
+
+
+@click.group()
+def config() -> None:
+    """The configuration: whether it is right, and what it comes to."""
+
+
+@config.command(epilog="\b\nExample:\n  v config check")
+@with_node
+def check(node: Node) -> None:
+    """Check the whole configuration: every problem at once, exit code 3 if there is one."""
+    paths = node.config.paths
+    there = str(paths.config) if paths.config.exists() else f"no file (it would be {paths.config})"
+    for warning in config_warnings(node):
+        click.echo(f"warning: {warning}", err=True)
+    count = len(node.config.templates)
+    click.echo(f"{there}: right, {count} templates and {len(node.config.images)} images with the built-in ones")
+
+
+@config.command(epilog="\b\nExamples:\n  v config show\n  v config show --format json")
+@formatted
+@with_node
+def show(form: str, columns: str | None, quiet: bool, node: Node) -> None:
+    """Show every value, and where it came from."""
+    rows = [{"name": key, "value": value, "from": origin} for key, value, origin in provenance(node.config)]
+    known = ("name", "value", "from")
+    print_rows(rows, form=form, columns=columns, default=known, known=known, quiet=quiet)

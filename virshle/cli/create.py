@@ -1,0 +1,60 @@
+"""`v create`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from virshle.cli.lifecycle import start_all, told
+from virshle.cli.options import changing
+from virshle.errors import UsageError
+from virshle.service.create import Order
+from virshle.service.create import create as create_vms
+from virshle.service.node import Node
+
+EXAMPLES = """\b
+Examples:
+  v create -t tiny                      one, with a name made up for it
+  v create -t tiny web --start --wait   one, up and ready
+  v create -t tiny db -n 3              db-1, db-2 and db-3: all or none
+  v create -t tiny web --dry-run        every step, and nothing done
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("name", required=False)
+@click.option("-t", "--template", "template", required=True, help="The template: v template ls.")
+@click.option("-n", "--count", type=click.IntRange(1, 1000), default=1, help="How many; all or none.")
+@click.option(
+    "-u", "--user-data", type=click.Path(path_type=Path, dir_okay=False), help="Users and their keys, a TOML file."
+)
+@click.option("--start", "begin", is_flag=True, help="Start what was created.")
+@click.option("--wait", is_flag=True, help="Return when it is ready; implies --start.")
+@click.option("--timeout", type=click.FloatRange(0), default=120.0, help="Seconds that --wait waits at most.")
+@changing
+def create(
+    name: str | None,
+    template: str,
+    count: int,
+    user_data: Path | None,
+    begin: bool,
+    wait: bool,
+    timeout: float,
+    node: Node,
+) -> int:
+    """Create VMs from a template: disks cloned, nothing started unless asked."""
+    if name == "":
+        raise UsageError("the name is empty", hint="leave it out to have one made up")
+    vms = create_vms(node, Order(template, name, count, user_data))
+    if node.dry_run:
+        if begin or wait:
+            click.echo("# then, for each: the steps of `v start --dry-run VM`")
+        return 0
+    for vm in vms:
+        click.echo(vm.name)
+        told(f"created {vm.name} ({vm.id}) from {vm.template}")
+    if begin or wait:
+        return start_all(node, [node.store.entry(vm.uuid) for vm in vms], wait=wait, timeout=timeout)
+    told(f"next: v start {vms[0].name if len(vms) == 1 else ' '.join(vm.name for vm in vms)}")
+    return 0

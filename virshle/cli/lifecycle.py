@@ -1,0 +1,140 @@
+"""`v start`, `v stop`, `v delete`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import click
+
+from virshle import log
+from virshle.cli.main import show_error
+from virshle.cli.options import changing, selecting
+from virshle.errors import UsageError, VirshleError
+from virshle.service import lifecycle
+from virshle.service.node import Entry, Node
+from virshle.service.select import Selection, select
+from virshle.service.show import emulated
+
+
+def told(text: str) -> None:
+    log.note(log.printable(text))
+
+
+def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bool = False) -> int:
+    """Acts on every VM, gives a reason for each failure, and the first failure's exit code at the end."""
+    failures: list[VirshleError] = []
+
+    def attempt(entry: Entry) -> None:
+        try:
+            act(entry)
+        except VirshleError as error:
+            failures.append(error)
+            show_error(error, "error" if len(entries) == 1 else f"error: {entry.name}")
+
+    if together and len(entries) > 1:
+        # Daemon threads: Ctrl-C does not wait for guests that take their time.
+        threads = [threading.Thread(target=attempt, args=(entry,), daemon=True) for entry in entries]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    else:
+        for entry in entries:
+            attempt(entry)
+    if failures and len(entries) > 1:
+        told(f"{len(failures)} of {len(entries)} failed")
+    return failures[0].exit_code if failures else 0
+
+
+@click.command(epilog="\b\nExamples:\n  v start web --wait\n  v start --all\n  v start --state stopped")
+@selecting
+@click.option("--wait", is_flag=True, help="Return when the guest is ready.")
+@click.option("--timeout", type=click.FloatRange(0), default=120.0, help="Seconds that --wait waits at most.")
+@changing
+def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
+    """Start VMs; one that runs is left as it is."""
+    entries = select(node, selection)
+    if selection.bulk:
+        entries = [entry for entry in entries if entry.vm is not None]
+    return start_all(node, entries, wait=wait, timeout=timeout)
+
+
+def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: float) -> int:
+    """Starts each, then waits for each."""
+    started: list[Entry] = []
+
+    def begin(entry: Entry) -> None:
+        done = lifecycle.start(node, entry)
+        if node.dry_run is None:
+            told(f"{entry.name} is running already" if done.already else f"started {entry.name}")
+            if done.launch and not done.already and (slow := emulated(done.launch)):
+                log.warn(f"it {slow}")
+        started.append(entry)
+
+    def ready(entry: Entry) -> None:
+        what, seconds = lifecycle.wait_ready(node, entry.whole(), timeout)
+        if node.dry_run is None:
+            told(f"waited {seconds:.1f} s for {what}; next: v ssh {entry.name}")
+
+    code = each(entries, begin)
+    if not wait:
+        return code
+    waited = each(started, ready)
+    return code or waited
+
+
+@click.command(epilog="\b\nExamples:\n  v stop web\n  v stop --all\n  v stop --force --timeout 5 web")
+@selecting
+@click.option("--force", is_flag=True, help="Cut the power of a guest that does not power off in time.")
+@click.option("--timeout", type=click.FloatRange(0), default=30.0, help="Seconds a guest gets to power off.")
+@changing
+def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
+    """Stop VMs by their power button; never by cutting the power, unless --force is given."""
+    entries = select(node, selection)
+    if selection.bulk:
+        entries = [entry for entry in entries if entry.vm is not None and node.process(entry.uuid)]
+
+    def act(entry: Entry) -> None:
+        how = lifecycle.stop(node, entry, force=force, timeout=timeout).how
+        if node.dry_run is None:
+            told(f"{entry.name} is stopped already" if how == "already" else f"stopped {entry.name} {how}")
+
+    return each(entries, act, together=True)
+
+
+@click.command(epilog="\b\nExamples:\n  v delete web\n  v delete --state stopped --yes\n  v delete --all --dry-run")
+@selecting
+@click.option("--force", is_flag=True, help="Also a running VM, whose power is cut, and a broken one.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-m", "--mode", type=click.Choice(["soft", "hard"]), hidden=True)
+@changing
+def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node: Node) -> int:
+    """Delete VMs with their disks and logs, for good."""
+    if mode:
+        log.warn("--mode has no effect: there is one way to delete")
+    entries = select(node, selection)
+    if selection.bulk:
+        entries = [entry for entry in entries if entry.vm is not None]
+    if not force and (running := [entry.name for entry in entries if node.process(entry.uuid)]):
+        # Before the first of them is gone.
+        raise lifecycle.running_error(running)
+    if node.dry_run is None and not yes and (selection.bulk or len(entries) > 1):
+        _confirm(entries)
+
+    def act(entry: Entry) -> None:
+        name = lifecycle.delete(node, entry, force=force)
+        if node.dry_run is None:
+            told(f"deleted {name}")
+
+    return each(entries, act)
+
+
+def _confirm(entries: Sequence[Entry]) -> None:
+    names = ", ".join(log.printable(entry.name) for entry in entries)
+    if not entries:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"this would delete {len(entries)} VMs: {names}", hint="add --yes if that is what you want")
+    click.confirm(f"Delete {len(entries)} VMs for good: {names}?", abort=True, err=True)

@@ -1,0 +1,125 @@
+"""`v`: the commands by name, loaded when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from virshle import __version__, log
+from virshle.errors import VirshleError
+
+_VM = {
+    "create": "virshle.cli.create:create",
+    "start": "virshle.cli.lifecycle:start",
+    "stop": "virshle.cli.lifecycle:stop",
+    "delete": "virshle.cli.lifecycle:delete",
+    "ls": "virshle.cli.show:ls",
+    "info": "virshle.cli.show:info",
+    "logs": "virshle.cli.show:logs",
+    "ssh": "virshle.cli.ssh:ssh",
+}
+_NOUNS = {
+    "template": "virshle.cli.template:template",
+    "image": "virshle.cli.image:image",
+    "config": "virshle.cli.config:config",
+    "doctor": "virshle.cli.doctor:doctor",
+}
+_ALIASES = {"on": "start", "off": "stop", "remove": "delete", "rm": "delete", "list": "ls"}
+"""Verbs of the first virshle, and one everybody tries."""
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def __init__(self, *, targets: dict[str, str], **more: Any) -> None:
+        super().__init__(**more)
+        self.targets = targets
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.targets, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = _ALIASES.get(cmd_name, cmd_name)
+        if name not in self.targets:
+            return super().get_command(ctx, name)
+        module, _, attribute = self.targets[name].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from virshle.errors import near
+
+            close = near(args[0], [*self.targets, *self.commands])
+            if close and not ctx.resilient_parsing:
+                raise click.UsageError(f"{error.message} Did you mean {' or '.join(close)}?", ctx) from None
+            raise
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(
+    cls=Lazy,
+    targets={**_VM, **_NOUNS},
+    context_settings=_CONTEXT,
+    epilog="Begin with: v create -t tiny web --start --wait; then: v ssh web",
+)
+@click.version_option(__version__, "--version", prog_name="v", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", count=True, help="Tell more: -v what, -vv why, -vvv every command, -vvvv its output.")
+def cli(verbose: int) -> None:
+    """VMs from templates, on bare VMM processes. Nothing is hidden: -vvv shows every command, --dry-run before."""
+    log.set_level(max(log.level(), verbose))
+
+
+vm = Lazy(name="vm", targets=_VM, help="The same verbs: `v vm start web` is `v start web`.", context_settings=_CONTEXT)
+cli.add_command(vm)
+
+
+def main() -> None:
+    """Runs the command line and exits with the documented code."""
+    # What virshle makes is its owner's alone, whatever the caller's umask is.
+    os.umask(0o077)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        code = cli(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except VirshleError as error:
+        show_error(error)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        log.note("interrupted; what was begun was undone")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, `v ls | head -1`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def show_error(error: VirshleError, prefix: str = "error") -> None:
+    """What failed and why, the details, and what to do next; on stderr."""
+    click.secho(f"{prefix}: {log.printable(error.message)}", fg="red" if log.coloured() else None, err=True)
+    for line in error.details:
+        click.echo(f"  {line}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)

@@ -1,0 +1,98 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from virshle import log
+from virshle.cli.output import FORMATS, Bars
+from virshle.service.node import Node
+from virshle.service.select import STATES, Selection
+
+Command = Callable[..., Any]
+
+
+def verbose(function: Command) -> Command:
+    """-v after the verb counts as before it."""
+
+    def count(_: click.Context, __: click.Parameter, value: int) -> None:
+        log.set_level(max(log.level(), value))
+
+    return click.option(
+        "-v", "--verbose", count=True, expose_value=False, callback=count, help="Tell more, up to -vvvv."
+    )(function)
+
+
+def with_node(function: Command) -> Command:
+    """Gives the command a `node`, and -v."""
+
+    @verbose
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, node=open_node(), **kwargs)
+
+    return command
+
+
+def changing(function: Command) -> Command:
+    """The same for a command that changes the host: --dry-run too."""
+
+    @verbose
+    @click.option("--dry-run", is_flag=True, help="Show every step as shell, and do nothing.")
+    @functools.wraps(function)
+    def command(*args: Any, dry_run: bool, **kwargs: Any) -> Any:
+        return function(*args, node=open_node(dry_run=dry_run), **kwargs)
+
+    return command
+
+
+def open_node(*, dry_run: bool = False) -> Node:
+    node = Node.here(dry_run=click.echo if dry_run else None, progress=Bars())
+    for warning in node.config.warnings:
+        log.warn(warning)
+    return node
+
+
+def selecting(function: Command) -> Command:
+    """VMs by words or by the first virshle's selectors; gives `selection`."""
+
+    @click.argument("vms", nargs=-1, metavar="[VM]...")
+    @click.option("--name", "names", multiple=True, help="A VM by its name.")
+    @click.option("--id", "ids", multiple=True, help="A VM by its number.")
+    @click.option("--uuid", "uuids", multiple=True, help="A VM by its uuid.")
+    @click.option("--state", help=f"All VMs in this state: {', '.join(STATES)}.")
+    @click.option("--account", help="All VMs of this account, a uuid.")
+    @click.option("--all", "everything", is_flag=True, help="Every VM.")
+    @functools.wraps(function)
+    def command(
+        *args: Any,
+        vms: tuple[str, ...],
+        names: tuple[str, ...],
+        ids: tuple[str, ...],
+        uuids: tuple[str, ...],
+        state: str | None,
+        account: str | None,
+        everything: bool,
+        **kwargs: Any,
+    ) -> Any:
+        selection = Selection(vms, names, ids, uuids, state, account, everything)
+        return function(*args, selection=selection, **kwargs)
+
+    return command
+
+
+def formatted(function: Command) -> Command:
+    """--format, -c and -q; gives `form`."""
+
+    @click.option("--format", "form", type=click.Choice(FORMATS), default="table", help="How it is printed.")
+    @click.option("-c", "--columns", help="Only these columns, comma-separated; `all` for every one.")
+    @click.option("-q", "--quiet", is_flag=True, help="Names only.")
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return command

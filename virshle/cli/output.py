@@ -1,0 +1,205 @@
+"""Data on stdout as a table, JSON, YAML or CSV; progress on stderr, where that is a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from virshle import log
+from virshle.errors import UsageError, near
+from virshle.model.units import format_size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+FORMATS = ("table", "json", "yaml", "csv")
+_COLOURS = {"running": "green", "paused": "yellow", "crashed": "red", "broken": "red", "unknown": "yellow"}
+
+Row = Mapping[str, Any]
+
+
+def print_rows(
+    rows: Sequence[Row],
+    *,
+    form: str,
+    columns: str | None,
+    default: Sequence[str],
+    known: Sequence[str],
+    quiet: bool = False,
+    bytes_in: Sequence[str] = (),
+) -> None:
+    """`default`: the table's columns; `known`: all there are. `bytes_in`: columns that hold bytes."""
+    if quiet:
+        for row in rows:
+            click.echo(row["name"])
+        return
+    chosen = _columns(columns, default if form == "table" else known, known)
+    data = [{column: row.get(column) for column in chosen} for row in rows]
+    if form == "json":
+        click.echo(json.dumps(data, indent=2, default=str))
+    elif form == "yaml":
+        click.echo(_yaml(data), nl=False)
+    elif form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(chosen)
+        writer.writerows([["" if value is None else value for value in row.values()] for row in data])
+        click.echo(text.getvalue(), nl=False)
+    else:
+        _table(chosen, [{k: _cell(k, v, bytes_in) for k, v in row.items()} for row in data])
+
+
+def _columns(asked: str | None, default: Sequence[str], known: Sequence[str]) -> list[str]:
+    if asked is None:
+        return list(default)
+    if asked == "all":
+        return list(known)
+    chosen = [column.strip() for column in asked.split(",") if column.strip()]
+    for column in chosen:
+        if column not in known:
+            close = near(column, known)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(known)}"
+            raise UsageError(f"no column {column!r}", hint=hint)
+    return chosen
+
+
+def _cell(column: str, value: Any, bytes_in: Sequence[str]) -> str:
+    if value is None:
+        return "-"
+    if column in bytes_in:
+        return format_size(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return log.printable(str(value))
+
+
+def _table(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    widths = {column: max([len(column), *(len(row[column]) for row in rows)]) for column in columns}
+    click.secho("  ".join(column.upper().ljust(widths[column]) for column in columns).rstrip(), bold=True)
+    for row in rows:
+        cells = []
+        for column in columns:
+            cell = row[column].ljust(widths[column])
+            colour = _COLOURS.get(row[column]) if column == "state" else None
+            cells.append(click.style(cell, fg=colour) if colour else cell)
+        click.echo("  ".join(cells).rstrip())
+
+
+def _yaml(value: Any, indent: int = 0) -> str:
+    """YAML whose scalars are JSON's, which are YAML's too."""
+    pad = "  " * indent
+    if isinstance(value, Mapping) and value:
+        lines = ""
+        for key, item in value.items():
+            nested = isinstance(item, Mapping | list) and item
+            lines += f"{pad}{key}:" + (f"\n{_yaml(item, indent + 1)}" if nested else f" {_scalar(item)}\n")
+        return lines
+    if isinstance(value, list) and value:
+        lines = ""
+        for item in value:
+            text = _yaml(item, indent + 1)
+            lines += f"{pad}- {text.lstrip()}"
+        return lines
+    return f"{pad}{_scalar(value)}\n"
+
+
+def _scalar(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def print_details(found: Mapping[str, Any], form: str, bytes_in: Sequence[str] = ("memory", "size")) -> None:
+    """One thing, with all that is known of it."""
+    if form == "json":
+        click.echo(json.dumps(found, indent=2, default=str))
+    elif form == "yaml":
+        click.echo(_yaml(json.loads(json.dumps(found, default=str))), nl=False)
+    else:
+        _print_tree(found, bytes_in, 0)
+
+
+def _print_tree(found: Mapping[str, Any], bytes_in: Sequence[str], indent: int) -> None:
+    pad = "  " * indent
+    width = max((len(key) for key, value in found.items() if not isinstance(value, Mapping | list)), default=0)
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            click.echo(f"{pad}{key}:")
+            _print_tree(value, bytes_in, indent + 1)
+        elif isinstance(value, list):
+            for item in value:
+                click.echo(f"{pad}{key}:")
+                _print_tree(item, bytes_in, indent + 1)
+        else:
+            click.echo(f"{pad}{key.ljust(width)}  {_cell(key, value, bytes_in)}")
+
+
+class Bars:
+    """Progress: a bar on a terminal; elsewhere a line now and then, for whoever reads a log."""
+
+    QUIET = 10.0
+    """Seconds between two lines where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+        self._title = ""
+        self._began = self._told = 0.0
+
+    def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
+        clock = time.monotonic()
+        if title != self._title:
+            self.end()
+            self._title, self._began, self._told = title, clock, clock
+        if clock - self._began < 0.5:
+            return
+        if sys.stderr.isatty():
+            self._draw(title, done, total, unit, now)
+        elif clock - self._told >= self.QUIET:
+            self._told = clock
+            log.note(f"{title}: {_amount(done, total, unit)} {log.printable(now)}".rstrip())
+
+    def _draw(self, title: str, done: float, total: float, unit: str, now: str) -> None:
+        if self._bar is None:
+            # Slow to import, and only drawn when something takes long.
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[amount]}  {task.fields[now]}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(title, total=None, amount="", now="")
+        assert self._task is not None
+        self._bar.update(
+            self._task,
+            completed=done,
+            total=total or None,
+            amount=_amount(done, total, unit),
+            now=log.printable(now)[:60],
+        )
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+        self._title = ""
+
+
+def _amount(done: float, total: float, unit: str) -> str:
+    if unit == "B":
+        return f"{format_size(int(done))} of {format_size(int(total))}" if total else format_size(int(done))
+    if unit == "s":
+        return f"{done:.0f} s (at most {total:.0f})"
+    return f"{done:.0f} of {total:.0f} {unit}".rstrip() if total else ""

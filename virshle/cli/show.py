@@ -1,0 +1,86 @@
+"""`v ls`, `v info`, `v logs`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from virshle.cli.options import formatted, selecting, with_node
+from virshle.cli.output import print_details, print_rows
+from virshle.errors import NotFoundError
+from virshle.fs import explained
+from virshle.service.node import Node
+from virshle.service.select import Selection, select
+from virshle.service.show import Row, details, log_file, row
+
+_DEFAULT = ("id", "name", "state", "vcpu", "memory", "template", "image", "ssh")
+_ALL = tuple(Row.__dataclass_fields__)
+
+
+@click.command(epilog="\b\nExamples:\n  v ls\n  v ls --state running -q\n  v ls --format json -c name,ssh")
+@selecting
+@formatted
+@with_node
+def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: Node) -> None:
+    """List VMs with their state."""
+    rows = [row(node, entry) for entry in select(node, selection, needed=False)]
+    if not rows and form == "table" and not quiet:
+        click.echo("no VMs; make one: v create -t tiny web --start --wait", err=True)
+        return
+    default = (*_DEFAULT, "problem") if any(shown.problem for shown in rows) else _DEFAULT
+    print_rows(
+        [vars(shown) for shown in rows],
+        form=form,
+        columns=columns,
+        default=default,
+        known=_ALL,
+        quiet=quiet,
+        bytes_in=("memory",),
+    )
+
+
+@click.command(epilog="\b\nExamples:\n  v info web\n  v info web --format json")
+@selecting
+@click.option("--format", "form", type=click.Choice(["table", "json", "yaml"]), default="table")
+@with_node
+def info(selection: Selection, form: str, node: Node) -> None:
+    """Show all that is known of VMs."""
+    for index, entry in enumerate(select(node, selection)):
+        if index and form == "table":
+            click.echo()
+        print_details(details(node, entry), form)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  v logs web               what its console said\n  v logs web -f"
+    "\n  v logs web --commands    every host command ever run for it"
+)
+@click.argument("vm")
+@click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
+@click.option("--commands", "kind", flag_value="commands", help="Every host command ever run for it.")
+@click.option("--vmm", "kind", flag_value="vmm", help="What the VMM itself said.")
+@with_node
+def logs(vm: str, follow: bool, kind: str | None, node: Node) -> None:
+    """Show a VM's console, its VMM's log, or the host commands."""
+    entry = node.store.find(vm)
+    path = log_file(entry, kind or "console")
+    if not path.exists() and not follow:
+        raise NotFoundError(f"{entry.name} has no {kind or 'console'} log yet", hint=f"start it: v start {entry.name}")
+    _copy(path, follow)
+
+
+def _copy(path: Path, follow: bool) -> None:
+    out = click.get_binary_stream("stdout")
+    with explained("read the log"):
+        while follow and not path.exists():
+            time.sleep(0.1)
+        with path.open("rb") as file:
+            while True:
+                while block := file.read(65536):
+                    out.write(block)
+                    out.flush()
+                if not follow:
+                    return
+                time.sleep(0.1)

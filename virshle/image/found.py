@@ -1,0 +1,88 @@
+"""What is there of an image: the link to it, and the record beside the link."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from virshle.errors import ConfigError
+
+_DISKS = ("disk.raw", "*.raw", "*.img")
+
+
+class Record(BaseModel):
+    """image.json: what was built, from what, when. For people; the link is what counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = 1
+    name: str
+    source: str
+    store_path: str
+    nix: str
+    built: datetime
+    parts: tuple[str, ...] = ()
+    """Names of the packages it was made of, where they did not come from nixpkgs."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """The files of a built image, found in the store."""
+
+    store_path: Path
+    disk: Path
+    kernel: Path | None = None
+    initrd: Path | None = None
+    cmdline: str = ""
+
+
+def link(folder: Path) -> Path:
+    """The GC root in the image's folder."""
+    return folder / "result"
+
+
+def record_file(folder: Path) -> Path:
+    return folder / "image.json"
+
+
+def read_record(folder: Path) -> Record | None:
+    try:
+        return Record.model_validate_json(record_file(folder).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def built(name: str, folder: Path) -> Built | None:
+    """None where it was never built, or its store path is gone. Raises ConfigError where what was built is no image."""
+    try:
+        target = link(folder).readlink()
+    except OSError:
+        return None
+    if not target.exists():
+        return None
+    if target.is_file():
+        return Built(target, target)
+    disks = next((found for pattern in _DISKS if (found := sorted(target.glob(pattern)))), [])
+    if len(disks) != 1:
+        count = "no disk" if not disks else f"{len(disks)} disks: {', '.join(disk.name for disk in disks)}"
+        raise ConfigError(
+            f"image {name!r} is no image: {target} has {count}",
+            hint="it must be one raw file, or a folder with one disk.raw, *.raw or *.img",
+        )
+    return _with_kernel(name, target, disks[0])
+
+
+def _with_kernel(name: str, target: Path, disk: Path) -> Built:
+    kernel, initrd, cmdline = (target / part for part in ("kernel", "initrd", "cmdline"))
+    there = [part.exists() for part in (kernel, initrd, cmdline)]
+    if not any(there):
+        return Built(target, disk)
+    if not all(there):
+        raise ConfigError(
+            f"image {name!r} is half of one: {target} has not all of kernel, initrd and cmdline",
+            hint="give all three for direct kernel boot, or none to boot by firmware",
+        )
+    return Built(target, disk, kernel, initrd, cmdline.read_text(encoding="utf-8").strip())

@@ -1,0 +1,118 @@
+"""Nix's internal-json log, read while it builds.
+
+Lines are `@nix {json}`; others may be mixed in (ssh's, warnings). Actions are start, stop, result, msg; activity
+and result types are numbers (Nix: src/libutil/include/nix/util/logging.hh). Read of Nix 2.8 to 2.36.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from virshle import log
+from virshle.plan import Progress
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+TRANSFER, REALISE, COPIES, BUILDS, BUILD = 101, 102, 103, 104, 105
+LOG_LINE, SET_PHASE, PROGRESS, SET_EXPECTED = 101, 104, 105, 106
+
+
+@dataclass
+class _Activity:
+    type: int
+    text: str
+    derivation: str = ""
+    done: int = 0
+    expected: int = 0
+    phase: str = ""
+    last: str = ""
+
+
+@dataclass
+class NixLog:
+    """A follower of one `nix build`: tells `progress`, and keeps what a failure needs."""
+
+    progress: Progress
+    title: str
+    errors: list[str] = field(default_factory=list)
+    builder: deque[str] = field(default_factory=lambda: deque(maxlen=25))
+    """The last lines of the builders."""
+    _activities: dict[int, _Activity] = field(default_factory=dict)
+    _downloaded: int = 0
+    _to_download: int = 0
+
+    def line(self, text: str) -> None:
+        if not text.startswith("@nix "):
+            log.output(text)
+            if text.strip():
+                self.errors.append(_ANSI.sub("", text))
+            return
+        with suppress(ValueError, KeyError, IndexError, TypeError):
+            self._message(json.loads(text[5:]))
+
+    def _message(self, message: dict[str, Any]) -> None:
+        match message["action"]:
+            case "start":
+                fields = message.get("fields") or [""]
+                derivation = str(fields[0]) if message["type"] == BUILD else ""
+                self._activities[message["id"]] = _Activity(message["type"], message.get("text", ""), derivation)
+            case "stop":
+                ended = self._activities.pop(message["id"], None)
+                if ended is not None and ended.type == TRANSFER:
+                    self._downloaded += ended.done
+            case "result":
+                self._result(self._activities[message["id"]], message["type"], message.get("fields", []))
+            case "msg" if message.get("level", 0) <= 1:
+                said = _ANSI.sub("", message.get("raw_msg") or message["msg"])
+                log.output(said)
+                if message.get("level", 0) == 0:
+                    self.errors += [line for line in said.splitlines() if line.strip()]
+        self._tell()
+
+    def _result(self, activity: _Activity, kind: int, fields: Sequence[Any]) -> None:
+        if kind == PROGRESS:
+            activity.done, activity.expected = int(fields[0]), int(fields[1])
+        elif kind == SET_EXPECTED and int(fields[0]) == TRANSFER:
+            self._to_download = int(fields[1])
+        elif kind == SET_PHASE:
+            activity.phase = str(fields[0])
+        elif kind == LOG_LINE:
+            activity.last = _ANSI.sub("", str(fields[0]))
+            self.builder.append(activity.last)
+            log.output(activity.last)
+
+    def _tell(self) -> None:
+        """Downloads in bytes while there are some, else builds."""
+        active = list(self._activities.values())
+        running = [activity for activity in active if activity.type == BUILD]
+        transfers = [activity for activity in active if activity.type == TRANSFER]
+        if transfers and not running:
+            done = self._downloaded + sum(activity.done for activity in transfers)
+            total = max(self._to_download, self._downloaded + sum(activity.expected for activity in transfers))
+            self.progress.update(self.title, done, total, "B", transfers[-1].text)
+            return
+        builds = next((activity for activity in active if activity.type == BUILDS), None)
+        now = ""
+        if running:
+            step = running[-1]
+            now = " ".join(filter(None, [_name(step.derivation), step.phase, step.last]))
+        elif active:
+            now = active[-1].text
+        self.progress.update(self.title, builds.done if builds else 0, builds.expected if builds else 0, "", now)
+
+    def failure(self) -> list[str]:
+        """What Nix said, and before it what the builder said."""
+        lines = [f"  {log.printable(line)}" for line in self.errors[-15:]]
+        if self.builder and not any("last" in line and "log lines" in line for line in self.errors):
+            lines = ["the builder's last lines:", *(f"  > {log.printable(line)}" for line in self.builder), *lines]
+        return lines
+
+
+def _name(derivation: str) -> str:
+    """`tiny` of /nix/store/HASH-tiny.drv"""
+    return derivation.rpartition("/")[2].removesuffix(".drv")[33:]

@@ -1,0 +1,162 @@
+"""Images: built when they are wanted, listed without asking Nix, let go of when nothing names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from virshle.config import ImageConfig
+from virshle.disk import check_image
+from virshle.errors import ConfigError, HostError, VirshleError
+from virshle.exec import Command, find_program, spawn_ok
+from virshle.fs import Lock, expand
+from virshle.image import Built, build_steps, built, link, read_record, record_step, tiny_steps
+from virshle.image.debian import fetch, fetched, have_apt, resolve, update_lists
+from virshle.model.arch import host_arch
+from virshle.nix import NixHost, find_nix
+from virshle.plan import Apply, Plan, run
+from virshle.service.node import Node
+from virshle.template import Source
+
+_NIXOS = (
+    "the built-in image 'nixos' needs nixpkgs and an image of your own: virshle brings none that is built",
+    'build a raw EFI image of your NixOS and name it: [[image]] name = "nixos", path = "..." or nix = "FLAKE#ATTR"',
+)
+
+
+def image_source(node: Node, name: str) -> Source:
+    """What a disk of this image is cloned from; the image is built first where it is not. Raises ConfigError."""
+    image = node.config.image(name)
+    if image.path is not None:
+        path = expand(image.path)
+        return Source(path, check_image(path), str(path), image=name)
+    found = built(name, node.layout.image(name))
+    if found is None:
+        build(node, name)
+        found = built(name, node.layout.image(name))
+    if found is None:
+        if node.dry_run:
+            return Source(node.layout.image(name) / "result" / "disk.raw", 0, image.source, image=name)
+        raise HostError(f"image {name!r} was built and is not there", hint=f"v image build {name} -vvv")
+    return Source(
+        found.disk,
+        check_image(found.disk),
+        image.source,
+        image=name,
+        store_path=str(found.store_path),
+        kernel=found.kernel,
+        initrd=found.initrd,
+        cmdline=found.cmdline,
+    )
+
+
+def build(node: Node, name: str) -> str:
+    """Where it was built to. Raises ConfigError, HostError with the builder's log."""
+    image = node.config.image(name)
+    if image.path is not None:
+        raise ConfigError(f"image {name!r} is a file, {image.path}: there is nothing to build")
+    if image.builtin == "nixos":
+        raise ConfigError(_NIXOS[0], hint=_NIXOS[1])
+    nix = find_nix(node.config.paths.state / "nix")
+    folder = node.layout.image(name)
+    with node.apply() as apply:
+        node.folders(apply)
+        apply(Plan(name, [run("make the image's folder", "mkdir", "-p", folder)]))
+        if not node.dry_run:
+            # One builds; whoever else wants it waits and finds it built.
+            apply.hold(Lock(folder, patience=3600))
+        parts = _build(node, apply, image, folder, nix)
+        target = Path("/nix/store/...") if node.dry_run else link(folder).readlink()
+        if not node.dry_run and built(name, folder) is None:
+            raise HostError(f"nix built {name} to {target}, which is not there")
+        apply(Plan(name, [record_step(image, folder, nix, target, parts)]))
+        apply.commit()
+    return str(target)
+
+
+def _build(node: Node, apply: Apply, image: ImageConfig, folder: Path, nix: NixHost) -> tuple[str, ...]:
+    """The names of Debian packages it was made of, if it was."""
+    if image.builtin is None:
+        apply(Plan(image.name, build_steps(image, folder, nix)))
+        return ()
+    if _have_nixpkgs():
+        apply(Plan(image.name, tiny_steps(folder, nix, {}, "nixpkgs.nix", offline=False)))
+        return ()
+    if not have_apt():
+        raise ConfigError(
+            "image 'tiny' needs its parts from nixpkgs, which NIX_PATH does not name, or from Debian's apt",
+            hint="give nix a nixpkgs: nix-channel --add ...; nix-channel --update",
+        )
+    arch = host_arch()
+    packages = resolve(arch)
+    if packages is None:
+        apply(Plan(image.name, [update_lists()]))
+        packages = resolve(arch) or []
+    parts = folder / "parts"
+    if not fetched(packages, parts):
+        apply(Plan(image.name, fetch(packages, parts)))
+    apply(Plan(image.name, tiny_steps(folder, nix, {"parts": str(parts)}, "debian.nix", offline=True)))
+    return tuple(package.file.removesuffix(".deb") for package in packages)
+
+
+def _have_nixpkgs() -> bool:
+    return find_program("nix-instantiate") is not None and spawn_ok(
+        Command(("nix-instantiate", "--find-file", "nixpkgs"))
+    )
+
+
+def image_rows(node: Node) -> list[dict[str, Any]]:
+    """A row per image; sizes in bytes. No evaluation, no build."""
+    users: dict[str, list[str]] = {}
+    for entry in node.store.entries():
+        if entry.vm and entry.vm.origin.image:
+            users.setdefault(entry.vm.origin.image, []).append(entry.name)
+    return [
+        {**_row(node, image), "used_by": " ".join(users.get(name, [])) or None}
+        for name, image in node.config.images.items()
+    ]
+
+
+def _row(node: Node, image: ImageConfig) -> dict[str, Any]:
+    folder = node.layout.image(image.name)
+    row: dict[str, Any] = {"name": image.name, "built": False, "size": None, "virtual": None}
+    row |= {"source": image.source, "store_path": None, "when": None, "problem": None}
+    try:
+        if image.path is not None:
+            path = expand(image.path)
+            return row | _sizes(path) | {"built": True}
+        found = built(image.name, folder)
+    except VirshleError as error:
+        return row | {"problem": error.message}
+    if found is None:
+        return row
+    record = read_record(folder)
+    when = record.built.strftime("%Y-%m-%d %H:%M") if record else None
+    return row | _sizes(found.disk) | {"built": True, "store_path": str(found.store_path), "when": when}
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    virtual = check_image(path)
+    return {"size": path.stat().st_blocks * 512, "virtual": virtual}
+
+
+def collect(node: Node) -> list[str]:
+    """Names of the images let go of: built, and named by no template any more."""
+    wanted = {disk.image for template in node.config.templates.values() for disk in template.disk}
+    folders = node.layout.images
+    names = sorted(path.name for path in folders.iterdir() if path.is_dir()) if folders.is_dir() else []
+    gone = []
+    with node.apply() as apply:
+        for name in names:
+            if name in wanted and name in node.config.images and node.config.images[name].path is None:
+                continue
+            folder = node.layout.image(name)
+            # Whoever clones from it or builds it holds its lock.
+            apply.hold(Lock(folder))
+            apply(Plan(name, [run("let go of the image", "rm", "-rf", "--one-file-system", "--", folder)]))
+            gone.append(name)
+        apply.commit()
+    return gone
+
+
+__all__ = ["Built", "build", "collect", "image_rows", "image_source"]

@@ -1,0 +1,59 @@
+"""Which VMs are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from virshle.errors import UsageError
+from virshle.service.node import Node
+from virshle.service.show import state_of
+from virshle.store import Entry
+
+STATES = ("running", "paused", "stopped", "crashed", "broken", "unknown")
+_FIRST_VIRSHLES = {"created": "stopped", "not_created": "stopped", "shutdown": "stopped"}
+"""States of the first virshle: all three of a VM that does not run."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    words: Sequence[str] = ()
+    """Names, numbers or uuids."""
+    names: Sequence[str] = ()
+    ids: Sequence[str] = ()
+    uuids: Sequence[str] = ()
+    state: str | None = None
+    account: str | None = None
+    everything: bool = False
+
+    @property
+    def bulk(self) -> bool:
+        return self.everything or self.state is not None or self.account is not None
+
+    @property
+    def single(self) -> list[tuple[str, str]]:
+        keyed = (("", self.words), ("name", self.names), ("id", self.ids), ("uuid", self.uuids))
+        return [(kind, word) for kind, words in keyed for word in words]
+
+
+def select(node: Node, selection: Selection, *, needed: bool = True) -> list[Entry]:
+    """Every VM meant, each once. Raises NotFoundError for the first word that names none, UsageError where
+    nothing is named: an empty selection never means every VM."""
+    if selection.single and selection.bulk:
+        raise UsageError("name VMs, or select them by --state, --account or --all: not both")
+    if selection.single:
+        found = [node.store.find(word, kind) for kind, word in selection.single]
+        return list({entry.uuid: entry for entry in found}.values())
+    if not selection.bulk:
+        if needed:
+            raise UsageError("name at least one VM", hint="v ls lists them; --all means every one")
+        return node.store.entries()
+    entries = node.store.entries()
+    if selection.account:
+        entries = [entry for entry in entries if entry.vm and str(entry.vm.account) == selection.account.lower()]
+    if selection.state:
+        wanted = _FIRST_VIRSHLES.get(selection.state, selection.state)
+        if wanted not in STATES:
+            raise UsageError(f"no state {selection.state!r}", hint=f"one of {', '.join(STATES)}")
+        entries = [entry for entry in entries if state_of(node, entry) == wanted]
+    return entries

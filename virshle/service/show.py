@@ -1,0 +1,100 @@
+"""What there is: lists and details, read and never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from virshle.service.node import Node
+from virshle.store import Entry
+from virshle.store.layout import command_log, console_log, vmm_log
+from virshle.vmm import Launch, State, choose_driver, read_launch
+
+
+@dataclass(frozen=True)
+class Row:
+    """A VM as `v ls` shows it. `memory` in bytes; what a broken one does not say is None."""
+
+    id: int | None
+    name: str
+    state: State
+    vcpu: int | None
+    memory: int | None
+    template: str | None
+    image: str | None
+    ssh: str | None
+    uuid: str
+    created: str | None
+    account: str | None
+    problem: str | None
+
+
+def state_of(node: Node, entry: Entry) -> State:
+    """Its process says whether it runs, the VMM in which state."""
+    if entry.vm is None:
+        return "broken"
+    if node.process(entry.uuid) is None:
+        return "stopped"
+    return choose_driver(entry.vm.hypervisor).state(node.layout.run(entry.uuid))
+
+
+def row(node: Node, entry: Entry) -> Row:
+    vm, state = entry.vm, state_of(node, entry)
+    launch = read_launch(node.layout.run(entry.uuid)) if state in ("running", "paused", "unknown") else None
+    return Row(
+        id=vm.id if vm else None,
+        name=entry.name,
+        state=state,
+        vcpu=vm.vcpu if vm else None,
+        memory=vm.memory if vm else None,
+        template=vm.template if vm else None,
+        image=(vm.origin.image or vm.origin.source) if vm else None,
+        ssh=f"127.0.0.1:{launch.ssh_port}" if launch and launch.ssh_port else None,
+        uuid=str(entry.uuid),
+        created=vm.created.isoformat() if vm else None,
+        account=str(vm.account) if vm and vm.account else None,
+        problem=entry.problem or None,
+    )
+
+
+def details(node: Node, entry: Entry) -> dict[str, Any]:
+    """All that is known of one VM: its definition, its files, and how it runs."""
+    shown = row(node, entry)
+    launch = read_launch(node.layout.run(entry.uuid)) if shown.ssh or shown.state == "running" else None
+    found: dict[str, Any] = {key: value for key, value in vars(shown).items() if value is not None}
+    found["folder"] = str(entry.folder)
+    if entry.vm is None:
+        return found
+    vm = entry.vm
+    found["disks"] = [
+        {"name": disk.name, "file": str(entry.folder / disk.file), "size": disk.size} for disk in vm.disks
+    ]
+    found["nets"] = [{"name": net.name, "type": net.type, "mac": net.mac} for net in vm.nets]
+    found["boot"] = vm.boot.model_dump()
+    found["origin"] = vm.origin.model_dump(exclude_none=True)
+    found["login"] = vm.login
+    found["ready"] = vm.ready
+    found["hypervisor"] = vm.hypervisor
+    if launch:
+        process = node.process(entry.uuid)
+        found["run"] = {
+            **launch.model_dump(mode="json", exclude_none=True),
+            "pid": process.pid if process else None,
+            "folder": str(node.layout.run(entry.uuid)),
+        }
+    return found
+
+
+def emulated(launch: Launch | None) -> str:
+    """What to expect of software emulation; empty where the hardware runs the guest."""
+    if launch is None or launch.accelerator == "kvm":
+        return ""
+    return f"runs by software emulation, many times slower than by hardware ({launch.why})"
+
+
+LOGS = {"console": console_log, "commands": command_log, "vmm": vmm_log}
+
+
+def log_file(entry: Entry, kind: str) -> Path:
+    return LOGS[kind](entry.folder)

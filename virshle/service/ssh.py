@@ -1,0 +1,80 @@
+"""Into the guest: the ssh command of a VM."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from virshle.errors import ConflictError
+from virshle.exec import exec_into
+from virshle.fs import write_atomic
+from virshle.model.vm import Vm
+from virshle.service.node import Node
+from virshle.store import Entry
+from virshle.store.layout import known_hosts
+from virshle.userdata import key_file
+from virshle.vmm import read_launch, ready_file
+
+_HOST_KEY = re.compile(r"^X_VIRSHLE_SSH_HOST_KEY=((?:ssh|ecdsa|sk)-[\w@.-]+ [A-Za-z0-9+/=]+)$", re.MULTILINE)
+
+
+def ssh_command(node: Node, entry: Entry, words: Sequence[str] = (), *, login: str | None = None) -> tuple[str, ...]:
+    """One word is the guest's shell's to read, several are the command and its arguments, as they are.
+
+    Raises ConflictError where the VM does not run or has no way in.
+    """
+    vm = entry.whole()
+    if node.process(vm.uuid) is None:
+        raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name} --wait")
+    launch = read_launch(node.layout.run(vm.uuid))
+    if launch is None or launch.ssh_port is None:
+        raise ConflictError(f"{vm.name} has no net for ssh", hint='give its template a net of type = "user"')
+    command = words[0] if len(words) == 1 else shlex.join(words)
+    return (
+        "ssh",
+        *("-p", str(launch.ssh_port)),
+        *("-i", str(key_file(node.layout.keys))),
+        *_options(vm, pin_host_key(node, vm), known_hosts(node.layout.vm(vm.uuid))),
+        f"{login or vm.login}@127.0.0.1",
+        *(["--", command] if command else []),
+    )
+
+
+def _options(vm: Vm, pinned: bool, known: Path) -> list[str]:
+    options = {
+        "HostKeyAlias": f"{vm.uuid}",
+        "UserKnownHostsFile": str(known),
+        "GlobalKnownHostsFile": "/dev/null",
+        # Told by the guest on its own channel: strict. Else the first key seen is the one, and no other later.
+        "StrictHostKeyChecking": "yes" if pinned else "accept-new",
+        "UpdateHostKeys": "no",
+        "LogLevel": "ERROR",
+    }
+    if vm.ready == "guest":
+        # It has our key; offering every key of an agent first would be too many tries for the server.
+        options["IdentitiesOnly"] = "yes"
+    return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+
+
+def enter(node: Node, entry: Entry, words: Sequence[str], *, login: str | None = None) -> NoReturn:
+    """Becomes that command: its terminal and its exit code are ours."""
+    command = ssh_command(node, entry, words, login=login)
+    exec_into(command)
+
+
+def pin_host_key(node: Node, vm: Vm) -> bool:
+    """Whether the guest's host key is known for sure: it told it on its ready port, which nobody else has."""
+    file = known_hosts(node.layout.vm(vm.uuid))
+    try:
+        told = _HOST_KEY.findall(ready_file(node.layout.run(vm.uuid)).read_text(errors="replace"))
+    except OSError:
+        return False
+    if not told:
+        return False
+    text = "".join(f"{vm.uuid} {key}\n" for key in told)
+    if not file.exists() or file.read_text() != text:
+        write_atomic(file, text)
+    return True
