@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def logs(vm: str, follow: bool, kind: str | None, node: Node) -> None:
 
 
 def _copy(path: Path, follow: bool) -> None:
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     with explained("read the log"):
         while follow and not path.exists():
             time.sleep(0.1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from virshle.exec.run import Command
 
 _LAUNCHER = (
-    'record=$1; shift; rm -f -- "${record%/*}"/*.sock; read -r boot </proc/sys/kernel/random/boot_id; '
+    'record=$1; shift; rm -f -- "${record%/*}"/*.sock "${record%/*}"/ready; read -r boot </proc/sys/kernel/random/boot_id; '
     'echo "$$ $(cut -d" " -f22 /proc/$$/stat) $boot" >"$record"; exec "$@"'
 )
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -25,7 +25,7 @@ def launch(argv: Sequence[str], record: Path, log: Path) -> Command:
     """Starts `argv` in a session of its own, recorded in `record`, its output appended to `log`.
 
     The lock on `record` is held by the program itself as long as it lives: of two launches the second ends
-    before it touches anything. Stale sockets beside the record are removed under that lock.
+    before it touches anything. What the last run left beside the record is removed under that lock.
     """
     script = ("flock", "--nonblock", "--no-fork", f"{record}.lock", "sh", "-c", _LAUNCHER, "sh", str(record))
     return Command(("setsid", "--fork", *script, *argv), into=log, detached=True)

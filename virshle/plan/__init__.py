@@ -18,24 +18,23 @@ Steps pass no values to each other: what can be chosen is chosen before planning
 step is observed by the next phase, which makes a plan of its own.
 """
 
-from virshle.plan.conditions import Answers, Condition, Contains, Exists, Gone, Greets
+from virshle.plan.conditions import Condition, Contains, Gone, Greets, Replies
 from virshle.plan.executor import Apply
 from virshle.plan.progress import Follower, Gauge, Progress, Silent
 from virshle.plan.steps import Call, Plan, Run, Step, Wait, Write, run
 
 __all__ = [
-    "Answers",
     "Apply",
     "Call",
     "Condition",
     "Contains",
-    "Exists",
     "Follower",
     "Gauge",
     "Gone",
     "Greets",
     "Plan",
     "Progress",
+    "Replies",
     "Run",
     "Silent",
     "Step",

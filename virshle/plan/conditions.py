@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import shlex
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from virshle.errors import VirshleError
 from virshle.exec.process import running
 
 
 class Condition(Protocol):
     def shell(self) -> str: ...
     def holds(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Exists:
-    path: Path
-
-    def shell(self) -> str:
-        return f"[ -e {shlex.quote(str(self.path))} ]"
-
-    def holds(self) -> bool:
-        return self.path.exists()
 
 
 @dataclass(frozen=True)
@@ -51,25 +42,32 @@ class Gone:
     record: Path
 
     def shell(self) -> str:
-        return f"! kill -0 $(cut -d' ' -f1 {shlex.quote(str(self.record))})"
+        return f"! kill -0 $(cut -d' ' -f1 {shlex.quote(str(self.record))}) 2>/dev/null"
 
     def holds(self) -> bool:
         return running(self.record) is None
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Somebody listens on a unix socket."""
+class Request(Protocol):
+    """One request to a VMM: see `virshle.rpc`."""
 
-    socket: Path
+    def shell(self) -> str: ...
+    def send(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Replies:
+    """A request is answered; `word` is in every good answer, and tells the shell."""
+
+    request: Request
+    word: str
 
     def shell(self) -> str:
-        return f"socat -u /dev/null {shlex.quote(f'UNIX-CONNECT:{self.socket}')}"
+        return f"{self.request.shell()} 2>/dev/null | grep -qF {shlex.quote(self.word)}"
 
     def holds(self) -> bool:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(1)
-            connection.connect(str(self.socket))
+        with suppress(VirshleError):
+            self.request.send()
             return True
         return False
 

@@ -6,18 +6,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 from virshle.exec import Command, text_of
-from virshle.plan.conditions import Condition
+from virshle.plan.conditions import Condition, Request
 from virshle.plan.progress import Follower, Gauge, Progress
-
-
-class Request(Protocol):
-    """One request to a VMM: see `virshle.rpc`."""
-
-    def shell(self) -> str: ...
-    def send(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)

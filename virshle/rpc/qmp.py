@@ -30,6 +30,8 @@ class Qmp:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 5.0
     """Seconds, for the whole exchange."""
+    quiet: bool = False
+    """One of many that ask the same again and again; not shown."""
 
     def _line(self) -> str:
         message: dict[str, Any] = {"execute": self.command}
@@ -45,7 +47,8 @@ class Qmp:
     def send(self) -> Reply:
         """The answer's `return`. Raises HostError when there is no QEMU or it refuses, TimedOutError when it
         does not answer."""
-        log.command(self.shell())
+        if not self.quiet:
+            log.command(self.shell())
         deadline = time.monotonic() + self.timeout
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

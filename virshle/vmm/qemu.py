@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from virshle.errors import ConfigError, VirshleError
@@ -17,7 +18,7 @@ from virshle.exec.process import launch as launcher
 from virshle.exec.run import missing
 from virshle.model.arch import Arch, host_arch
 from virshle.model.vm import FirmwareBoot, KernelBoot, Vm
-from virshle.plan import Answers, Call, Gone, Run, Step, Wait, Write, run
+from virshle.plan import Call, Gone, Replies, Run, Step, Wait, Write, run
 from virshle.rpc import Qmp
 from virshle.vmm.driver import Launch, Machine, State, launch_file, ready_file, record
 from virshle.vmm.kvm import kvm_problem
@@ -66,16 +67,17 @@ class Qemu:
     def launch(self, machine: Machine) -> list[Step]:
         runtime, log = machine.run, machine.vmm_log
         command = launcher(arguments(machine, host_arch()), record(runtime), log)
-        kill = ("sh", "-c", f"kill -KILL $(cut -d' ' -f1 {record(runtime)})")
+        died = _Died(record(runtime), launch_file(runtime))
+        kill = ("sh", "-c", f"{died.ours()} && kill -KILL $(cut -d' ' -f1 {quote(str(record(runtime)))})")
         return [
             Write("note what was chosen", launch_file(runtime), machine.launch.model_dump_json(indent=2) + "\n"),
-            run("forget the last run", "rm", "-f", "--", record(runtime), ready_file(runtime)),
             Run("start QEMU", command, undo=(run("end what was started", *kill, ok=(0, 1, 2)),)),
             Wait(
-                "QEMU to listen",
-                Answers(socket(runtime)),
+                # Its socket listens before its devices are made: only an answer says that all is well.
+                "QEMU to run the guest",
+                Replies(_status(runtime, quiet=True), '"status"'),
                 timeout=30,
-                fatal=_Died(record(runtime)),
+                fatal=died,
                 logs=(log,),
                 hint="its log is shown above; the command is in `v logs VM --commands`",
             ),
@@ -86,7 +88,7 @@ class Qemu:
 
     def state(self, run: Path) -> State:
         try:
-            answer = Qmp(socket(run), "query-status", timeout=1).send()
+            answer = _status(run).send()
         except VirshleError:
             return "unknown"
         return _STATES.get(str(answer.get("status")), "unknown")
@@ -94,13 +96,28 @@ class Qemu:
 
 @dataclass(frozen=True)
 class _Died(Gone):
-    """The launched process has ended; not yet recorded is not yet dead."""
+    """The process of this launch has ended: one that is not recorded yet has not, nor one of an earlier launch."""
 
-    def holds(self) -> bool:
-        return self.record.exists() and super().holds()
+    launch: Path
+
+    def ours(self) -> str:
+        """A shell test: the record was written after the launch was noted."""
+        record, launch = quote(str(self.record)), quote(str(self.launch))
+        return f"[ -e {record} ] && ! [ {launch} -nt {record} ]"
 
     def shell(self) -> str:
-        return f"[ -e {self.record} ] && {super().shell()}"
+        return f"{self.ours()} && {super().shell()}"
+
+    def holds(self) -> bool:
+        try:
+            ours = self.record.stat().st_mtime_ns >= self.launch.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        return ours and super().holds()
+
+
+def _status(run: Path, *, quiet: bool = False) -> Qmp:
+    return Qmp(socket(run), "query-status", timeout=1, quiet=quiet)
 
 
 def socket(run: Path) -> Path:
@@ -185,8 +202,8 @@ def _disks(machine: Machine) -> list[str]:
     for index, disk in enumerate(machine.vm.disks):
         node = f"disk{index}"
         words += _blockdev(node, machine.folder / disk.file, readonly=disk.readonly, discard="unmap")
-        # virtio's serial ends at 20 bytes.
-        words += ["-device", f"virtio-blk-pci,drive={node},bootindex={index},serial={disk.name[:20]}"]
+        # Index 0 is taken by -kernel's own boot entry; virtio's serial ends at 20 bytes.
+        words += ["-device", f"virtio-blk-pci,drive={node},bootindex={index + 1},serial={disk.name[:20]}"]
     words += _blockdev("seed", machine.seed, readonly=True)
     return [*words, "-device", "virtio-blk-pci,drive=seed,serial=seed"]
 
