@@ -15,7 +15,8 @@ from pathlib import Path
 from virshle.exec.run import Command
 
 _LAUNCHER = (
-    'record=$1; shift; rm -f -- "${record%/*}"/*.sock "${record%/*}"/ready; read -r boot </proc/sys/kernel/random/boot_id; '
+    'record=$1; shift; here=${record%/*}; rm -f -- "$here"/*.sock "$here/ready"; '
+    "read -r boot </proc/sys/kernel/random/boot_id; "
     'echo "$$ $(cut -d" " -f22 /proc/$$/stat) $boot" >"$record"; exec "$@"'
 )
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

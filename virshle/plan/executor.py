@@ -163,9 +163,11 @@ def wait(step: Wait, progress: Progress | None = None) -> float:
         while not step.until.holds():
             took = time.monotonic() - started
             if step.fatal is not None and step.fatal.holds() and not step.until.holds():
-                raise HostError(f"gave up on {step.why}", hint=step.hint, details=_tails(step.logs))
+                raise HostError(
+                    f"gave up waiting for {step.why}: {step.fatal_why}", hint=step.hint, details=_tails(step.logs)
+                )
             if took >= step.timeout:
-                message = f"{step.why}: not within {step.timeout:g} s"
+                message = f"gave up waiting for {step.why} after {step.timeout:g} s"
                 raise TimedOutError(message, hint=step.hint, details=_tails(step.logs))
             teller.update(step.why, took, step.timeout, "s")
             time.sleep(POLL)

@@ -67,6 +67,7 @@ class Wait:
     until: Condition
     timeout: float
     fatal: Condition | None = None
+    fatal_why: str = "its process has ended"
     logs: tuple[Path, ...] = ()
     """Their last lines are shown when it fails."""
     hint: str = ""

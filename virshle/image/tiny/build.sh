@@ -1,9 +1,18 @@
 # The builder of tiny.nix, run by `busybox sh -eu` with the derivation's attributes as environment.
-# Nothing else is there: busybox's shell finds its own applets without any PATH.
-export LC_ALL=C TMPDIR=$PWD
+export LC_ALL=C TMPDIR=$PWD PATH=$PWD/applets
 umask 022
+"$builder" mkdir applets
+"$builder" --install -s applets
 root=$PWD/root initrd=$PWD/initrd
 lib=$root/usr/lib
+
+busybox_into() { # FOLDER
+	local applet
+	cp "$busybox/bin/busybox" "$1/"
+	for applet in $("$builder" --list); do
+		[ "$applet" = busybox ] || ln -s busybox "$1/$applet"
+	done
+}
 
 program() { # FILE: into the guest's PATH, instead of the applet of that name
 	rm -f "$root/usr/bin/${1##*/}"
@@ -31,7 +40,7 @@ skeleton() {
 scripts() {
 	cp "$guest/etc/"* "$root/etc/"
 	mkdir "$lib/tiny"
-	cp "$guest/"*-* "$guest/init" "$lib/tiny/"
+	cp "$guest/"*-* "$guest/init" "$guest/plugged" "$lib/tiny/"
 	# Modes are set here: a wheel or an archive may have lost them on the way.
 	chmod 644 "$root/etc/"[a-qs-z]*
 	chmod 600 "$root/etc/shadow"
@@ -43,25 +52,22 @@ scripts() {
 	ln -s /usr/lib/tiny/dhcp-event "$root/etc/udhcpc/default.script"
 }
 
-# The libraries whose names stand in the text of what is there already: what it is linked against, and a few that it
-# may load later. That needs no ELF reader, and works for a foreign architecture.
-libraries() {
-	local before=0 after=1 file name
-	mkdir all
-	cp -R "$libs/." all/
-	while [ $before -ne $after ]; do
-		before=$after
-		find all -name '*.so*' | while read -r file; do
-			name=${file##*/}
-			[ ! -e "$root/${file#all/}" ] || continue
-			if grep -rqF "$name" "$root/usr/bin" $lib; then
-				mkdir -p "$root/$(dirname "${file#all/}")"
-				cp -L "$file" "$root/${file#all/}"
-			fi
+# The libraries whose names stand in the text of the programs, then in these, and so on: what they are linked against and
+# what they may load later. That needs no ELF reader, and works for a foreign architecture.
+libraries() { # FILE...
+	local file name found
+	for file in "$@"; do
+		strings "$file" | grep -oE '[A-Za-z0-9_.+-]+\.so[.0-9]*' | sort -u >names
+		for name in $(cat names); do
+			for found in "$libs/lib/$name" "$libs/lib64/$name" "$libs/lib/"*/"$name"; do
+				[ -e "$found" ] || continue
+				[ ! -e "$root${found#"$libs"}" ] || continue
+				mkdir -p "$root/$(dirname "${found#"$libs"}")"
+				cp -L "$found" "$root${found#"$libs"}"
+				libraries "$found"
+			done
 		done
-		after=$(find "$lib" "$root/usr/lib64/" -type f | wc -l)
 	done
-	chmod -R u+w all && rm -r all
 }
 
 closure_paths() {
@@ -81,12 +87,15 @@ closure_paths() {
 kernel_modules() {
 	local version from to kind name line file
 	version=$(ls "$modules/lib/modules")
-	from=$PWD/modules to=$lib/modules/$version
-	mkdir -p modules/lib/modules "$to" "$initrd/lib/modules/$version"
-	cp -R "$modules/lib/modules/$version" modules/lib/modules/
-	chmod -R u+w modules
-	from=$PWD/modules/lib/modules/$version
-	[ -s "$from/modules.dep" ] || depmod -b "$PWD/modules" "$version"
+	from=$modules/lib/modules/$version to=$lib/modules/$version
+	mkdir -p "$to" "$initrd/lib/modules/$version"
+	if [ ! -s "$from/modules.dep" ]; then
+		mkdir -p modules/lib/modules
+		cp -R "$from" modules/lib/modules/
+		chmod -R u+w modules
+		depmod -b "$PWD/modules" "$version"
+		from=$PWD/modules/lib/modules/$version
+	fi
 	while read -r kind name; do
 		case $kind in boot | load | have) ;; *) continue ;; esac
 		# A module's file may be spelt with - for _.
@@ -98,10 +107,10 @@ kernel_modules() {
 		[ "$kind" = have ] || echo "$name" >>"$lib/tiny/modules-$kind"
 	done <"$moduleList"
 	for file in "$root/usr" "$initrd"; do
-		depmod -b "$file" "$version"
+		# Each file named, sorted: depmod by itself writes its tables in the order the file system lists them.
+		(cd "$file/lib/modules/$version" && depmod -b "$file" "$version" $(find . -name '*.ko' | sort))
 		rm -f "$file/lib/modules/$version/modules.symbols"
 	done
-	rm -r modules
 }
 
 keep() { # FROM TO: one module, unpacked, as busybox may not know how
@@ -115,22 +124,17 @@ keep() { # FROM TO: one module, unpacked, as busybox may not know how
 }
 
 skeleton
-cp "$busybox/bin/busybox" "$root/usr/bin/"
-"$builder" --list | while read -r applet; do
-	[ "$applet" = busybox ] || ln -s busybox "$root/usr/bin/$applet"
+busybox_into "$root/usr/bin"
+for file in "$dropbear/bin/dropbear" "$dropbear/bin/dropbearkey" "$dropbear/bin/dbclient" "$socat/bin/socat" \
+	"$e2fsprogs/bin/resize2fs"; do
+	program "$file"
+	[ -z "${libs:-}" ] || libraries "$file"
 done
-for file in "$dropbear/bin/"dropbear* "$dropbear/bin/"[ds]*c* "$socat/bin/socat" "$e2fsprogs/bin/resize2fs"; do
-	[ ! -f "$file" ] || program "$file"
-done
-[ -z "${libs:-}" ] || libraries
 closure_paths
 scripts
 
 mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/sys" "$initrd/root"
-cp "$busybox/bin/busybox" "$initrd/bin/"
-for applet in sh modprobe; do
-	ln -s busybox "$initrd/bin/$applet"
-done
+busybox_into "$initrd/bin"
 cp "$guest/initrd-init" "$initrd/init"
 chmod 755 "$initrd/init"
 kernel_modules

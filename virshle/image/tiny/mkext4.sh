@@ -9,23 +9,24 @@ tree=$1 image=$2 work=${TMPDIR:-/tmp}/mkext4.$$
 mkdir "$work"
 # Each release of e2fsprogs listens to another of these; without them "now" gets into superblock and inodes.
 export E2FSPROGS_FAKE_TIME=1 SOURCE_DATE_EPOCH=1
-# The host's mke2fs.conf must not matter: it decides on features.
-export MKE2FS_CONFIG=/dev/null
+# Not the host's mke2fs.conf, which decides on features.
+export MKE2FS_CONFIG=$work/mke2fs.conf
+printf '[fs_types]\n%s = { \ninode_size = 256\n}\n%s = {\ninode_size = 256\n}\n' ext4 small >"$MKE2FS_CONFIG"
 
 cd "$tree"
 find . -mindepth 1 | LC_ALL=C sort >"$work/list"
 
 blocks=0
 while read -r path; do
-	mode=$(stat -c %a "$path") target=${path#.}
+	mode=$(printf %04d "$(stat -c %a "$path")") target=${path#.}
 	if [ -L "$path" ]; then
 		mode=0120777
 		echo "symlink $target $(readlink "$path")" >>"$work/make"
 	elif [ -d "$path" ]; then
-		mode=040$mode blocks=$((blocks + 1))
+		mode=04$mode blocks=$((blocks + 1))
 		echo "mkdir $target" >>"$work/make"
 	else
-		mode=0100$mode blocks=$((blocks + ($(stat -c %s "$path") + 4095) / 4096))
+		mode=010$mode blocks=$((blocks + ($(stat -c %s "$path") + 4095) / 4096))
 		echo "write $path $target" >>"$work/make"
 	fi
 	echo "$mode $target" >>"$work/modes"
