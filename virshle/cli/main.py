@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from virshle import __version__, log
-from virshle.errors import VirshleError
+from virshle.errors import HostError, VirshleError
+from virshle.fs import explain
 
 _VM = {
     "create": "virshle.cli.create:create",
@@ -106,10 +107,22 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         log.note("interrupted; what was begun was undone")
         sys.exit(130)
+    except RecursionError:
+        show_error(VirshleError("something that was read is nested too deeply"))
+        sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has seen enough, `v ls | head -1`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
+    except OSError as error:
+        show_error(explain(error, f"{error.filename or 'the system'}: {error.strerror or error}"))
+        sys.exit(HostError.exit_code)
+    except Exception as error:
+        if log.level() >= 4:
+            raise
+        hint = "run it again with -vvvv for the traceback, and report it: this is a bug"
+        show_error(VirshleError(f"unexpected {type(error).__name__}: {error}", hint=hint))
+        sys.exit(1)
 
 
 def _interrupt(_number: int, _frame: object) -> None:

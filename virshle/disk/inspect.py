@@ -32,11 +32,13 @@ def check_image(path: Path) -> int:
         raise ConfigError(
             f"the disk image {path} cannot be read: {error.strerror}", hint=f"look at its permissions: ls -l {path}"
         ) from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"the disk image {path} is no regular file", hint="give a raw image file")
-        _check_content(path, file.read(2 * SECTOR), status.st_size)
+        _check_content(path, os.pread(handle, 2 * SECTOR, 0), status.st_size)
+    finally:
+        os.close(handle)
     return status.st_size
 
 

@@ -1,39 +1,37 @@
-"""The parts of the tiny image as Debian packages, where there is no nixpkgs: resolved and fetched by apt, which
-checks them, into a folder that the Nix expression reads. Nothing is installed."""
+"""The parts of the tiny image as Debian packages, where there is no nixpkgs.
+
+apt says which they are, where, and with which hash: its lists are signed. Nix fetches them, all but one: busybox,
+which unpacks the others inside Nix and so cannot be unpacked by it. Nothing is installed on the host.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
-from virshle.errors import ConfigError, HostError
+from virshle.errors import HostError
 from virshle.exec import Command, Result, find_program
 from virshle.exec import run as run_now
 from virshle.model.arch import Arch
-from virshle.plan import Gauge, Run, Step, run
+from virshle.plan import Run, Step, Write, run
 
-PROGRAMS = ("busybox-static", "dropbear-bin", "e2fsprogs", "socat")
-BUSYBOX = "busybox-static"
-# As if nothing were installed, so that every library is in the list; and without the lock, so that an ordinary
-# user may ask (apt.conf(5)).
-_ASK = ("-qq", "-o", "Dir::State::status=/dev/null", "-o", "Debug::NoLocking=1", "--no-install-recommends")
-_URI = re.compile(r"^'[^']+' (\S+)_([^_\s]+)_(\S+)\.deb (\d+) ", re.MULTILINE)
+_PROGRAMS = ("dropbear-bin", "e2fsprogs", "socat")
+_BUSYBOX = "busybox-static"
+# As if nothing were installed, so that every library is in the list; without the lock, so that an ordinary user may
+# ask; and with the hashes of all suites, of which the security suite names no other kind (apt.conf(5)).
+_ASK = ("-y", "-o", "Dir::State::status=/dev/null", "-o", "Debug::NoLocking=1", "-o", "Acquire::ForceHash=SHA256")
+_URI = re.compile(r"^'(?P<url>\S+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Package:
-    name: str
-    version: str
-    arch: str
+    url: str
+    file: str
     size: int
     """Bytes of the .deb."""
-
-    @property
-    def file(self) -> str:
-        """As `apt-get download` names it, `:` and the like percent-encoded."""
-        return f"{self.name}_{self.version.replace(':', '%3a')}_{self.arch}.deb"
+    sha256: str
 
 
 def have_apt() -> bool:
@@ -45,66 +43,77 @@ def update_lists() -> Run:
 
 
 def resolve(arch: Arch) -> list[Package] | None:
-    """All that is needed, with libraries; None where apt knows no packages yet. Raises HostError."""
-    asked = _ask("--print-uris", "install", *PROGRAMS)
-    if asked.code != 0:
-        if "Unable to locate package" in asked.stderr:
-            return None
-        raise HostError(
-            "apt cannot resolve the parts of the tiny image",
-            details=asked.stderr.splitlines(),
-            hint="mend apt's sources, then: apt-get update",
-        )
-    packages = _parse(asked.stdout)
+    """All that is needed, libraries too; None where apt has no lists yet. Raises HostError."""
     kernel = _kernel(arch)
-    packages += _parse(_ask("--print-uris", "download", kernel).stdout)
-    if not any(package.name == kernel for package in packages):
-        raise HostError(f"apt has no package {kernel}", hint="mend apt's sources, then: apt-get update")
-    return sorted(packages, key=lambda package: package.name)
+    if kernel is None:
+        return None
+    asked = _ask("--print-uris", "--no-install-recommends", "install", *_PROGRAMS)
+    # These two without what they depend on: that is for installing them.
+    alone = _ask("--print-uris", "download", _BUSYBOX, kernel)
+    for answer in (asked, alone):
+        if answer.code != 0:
+            raise HostError(
+                "apt cannot name the parts of the tiny image",
+                details=answer.stderr.splitlines()[-8:],
+                hint="mend apt's sources, then: apt-get update",
+            )
+    found = [*_parse(asked.stdout), *_parse(alone.stdout)]
+    return sorted({package.file: package for package in found}.values(), key=lambda package: package.file)
 
 
 def _ask(*words: str) -> Result:
     return run_now(Command(("apt-get", *_ASK, *words)), check=False)
 
 
-def _parse(uris: str) -> list[Package]:
-    return [Package(name, unquote(version), arch, int(size)) for name, version, arch, size in _URI.findall(uris)]
+def _parse(text: str) -> list[Package]:
+    return [Package(hit["url"], hit["file"], int(hit["size"]), hit["sha256"]) for hit in _URI.finditer(text)]
 
 
-def _kernel(arch: Arch) -> str:
-    """The kernel the meta package depends on; its own dependencies are for installing it."""
+def _kernel(arch: Arch) -> str | None:
+    """The kernel that the meta package depends on; apt knows none without its lists."""
     meta = f"linux-image-cloud-{arch.debian}"
-    said = run_now(Command(("apt-cache", "depends", "--important", meta)), check=False).stdout
+    said = run_now(Command(("apt-cache", "depends", meta)), check=False).stdout
     hit = re.search(r"Depends: (linux-image-\S+)", said)
-    if hit is None:
-        raise ConfigError(f"apt has no package {meta}", hint="mend apt's sources, then: apt-get update")
-    return hit[1]
+    return hit[1] if hit else None
 
 
-def fetched(packages: list[Package], folder: Path) -> bool:
-    """Whether the folder holds just these already."""
-    there = {path.name for path in folder.glob("*.deb")}
-    return there == {package.file for package in packages} and (folder / "busybox").is_dir()
+def pin(packages: list[Package]) -> str:
+    """The list by which the same packages, and no others, make the image: what the Nix expression reads."""
+    data = [{"url": package.url, "sha256": package.sha256} for package in packages if not _is_busybox(package)]
+    return json.dumps(data, indent=1) + "\n"
 
 
-def fetch(packages: list[Package], folder: Path) -> list[Step]:
-    """Into a folder beside it first, which takes its place when it is whole."""
-    staged = folder.with_name(f".new-{folder.name}")
-    total = sum(package.size for package in packages)
-    gauge = Gauge("fetch Debian packages", tuple(staged / package.file for package in packages), total)
-    names = [f"{package.name}={package.version}" for package in packages]
-    busybox = next(staged / package.file for package in packages if package.name == BUSYBOX)
+def _is_busybox(package: Package) -> bool:
+    return package.file.startswith(f"{_BUSYBOX}_")
+
+
+def parts_steps(packages: list[Package], folder: Path) -> list[Step]:
+    """Makes the folder that the Nix expression is given: parts.json and busybox/bin/busybox."""
+    busybox = next(package for package in packages if _is_busybox(package))
+    staged = folder.with_name(".new-parts")
+    unpacked, target = staged / "deb", staged / "busybox" / "bin"
+    options = (*_ASK[1:], "-qq", "-o", "APT::Sandbox::User=root")
     return [
         run("drop half of an earlier try", "rm", "-rf", "--", staged),
-        run("make a folder for the parts", "mkdir", "-p", staged, undo=[run("drop it", "rm", "-rf", "--", staged)]),
+        run("make a folder for the parts", "mkdir", "-p", unpacked, target),
+        Write("note which Debian packages it is made of", staged / "parts.json", pin(packages)),
         run(
-            "fetch the parts; apt checks them",
-            *("env", "-C", str(staged), "apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *names),
-            gauge=gauge,
-            timeout=3600,
+            "fetch busybox, which unpacks the others; apt checks it",
+            *("env", "-C", str(staged), "apt-get", *options, "download", _name(busybox)),
+            timeout=600,
         ),
-        # The one program that unpacks all others, inside Nix.
-        run("unpack busybox, which builds the rest", "dpkg-deb", "-x", busybox, staged / "busybox"),
+        run("unpack it", "dpkg-deb", "-x", staged / busybox.file, unpacked),
+        # In /bin up to bookworm, in /usr/bin since.
+        run(
+            "take the program",
+            *("find", unpacked, "-path", "*/bin/busybox", "-exec", "cp", "--", "{}", target, ";"),
+        ),
         run("drop the old parts", "rm", "-rf", "--", folder),
         run("put the new ones in place", "mv", "-T", staged, folder),
     ]
+
+
+def _name(package: Package) -> str:
+    """`busybox-static=1:1.35.0-4` of busybox-static_1%3a1.35.0-4_amd64.deb"""
+    name, version, _ = package.file.split("_")
+    return f"{name}={version.replace('%3a', ':')}"

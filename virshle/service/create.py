@@ -21,7 +21,7 @@ from virshle.store import claim, commit
 from virshle.store.layout import definition
 from virshle.store.read import links
 from virshle.template import Identity, Source, define, disk_size, unsupported_nets
-from virshle.userdata import UserData, make_key, personal_keys, read_key, read_user_data
+from virshle.userdata import UserData, key_file, make_key, personal_keys, read_key, read_user_data
 from virshle.vmm import choose_driver
 
 
@@ -47,10 +47,9 @@ def create(node: Node, order: Order) -> list[Vm]:
     need_space(node.config.paths.state, files, order.count)
 
     with node.apply() as apply:
-        node.folders(apply)
-        apply(Plan("key", make_key(node.layout.keys)))
-        keys = _keys(node)
         with node.registry(apply):
+            apply(Plan("key", make_key(node.layout.keys)))
+            keys = _keys(node)
             identities = _identities(node, order)
             vms = [
                 define(
@@ -124,7 +123,8 @@ def _source(node: Node, template: VmTemplate, disk: DiskTemplate) -> Source:
 
 def _keys(node: Node) -> list[str]:
     """virshle's own key first, then the caller's, each once."""
-    own = [] if node.dry_run else [read_key(node.layout.keys)]
+    dry = node.dry_run is not None and not key_file(node.layout.keys).exists()
+    own = [] if dry else [read_key(node.layout.keys)]
     return list(dict.fromkeys([*own, *personal_keys()]))
 
 

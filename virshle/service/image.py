@@ -11,7 +11,7 @@ from virshle.errors import ConfigError, HostError, VirshleError
 from virshle.exec import Command, find_program, spawn_ok
 from virshle.fs import Lock, expand
 from virshle.image import Built, build_steps, built, link, read_record, record_step, tiny_steps
-from virshle.image.debian import fetch, fetched, have_apt, resolve, update_lists
+from virshle.image.debian import Package, have_apt, parts_steps, pin, resolve, update_lists
 from virshle.model.arch import host_arch
 from virshle.nix import NixHost, find_nix
 from virshle.plan import Apply, Plan, run
@@ -87,16 +87,30 @@ def _build(node: Node, apply: Apply, image: ImageConfig, folder: Path, nix: NixH
             "image 'tiny' needs its parts from nixpkgs, which NIX_PATH does not name, or from Debian's apt",
             hint="give nix a nixpkgs: nix-channel --add ...; nix-channel --update",
         )
-    arch = host_arch()
-    packages = resolve(arch)
-    if packages is None:
-        apply(Plan(image.name, [update_lists()]))
-        packages = resolve(arch) or []
+    packages = _packages(apply)
     parts = folder / "parts"
-    if not fetched(packages, parts):
-        apply(Plan(image.name, fetch(packages, parts)))
+    if not _pinned(parts, packages):
+        apply(Plan(image.name, parts_steps(packages, parts)))
     apply(Plan(image.name, tiny_steps(folder, nix, {"parts": str(parts)}, "debian.nix", offline=True)))
     return tuple(package.file.removesuffix(".deb") for package in packages)
+
+
+def _packages(apply: Apply) -> list[Package]:
+    packages = resolve(host_arch())
+    if packages is None:
+        apply(Plan("apt", [update_lists()]))
+        packages = resolve(host_arch())
+    if packages is None:
+        raise HostError("apt knows no kernel for the tiny image", hint="mend apt's sources, then: apt-get update")
+    return packages
+
+
+def _pinned(parts: Path, packages: list[Package]) -> bool:
+    """Whether the parts of the last build are these."""
+    try:
+        return (parts / "parts.json").read_text() == pin(packages) and (parts / "busybox/bin/busybox").exists()
+    except OSError:
+        return False
 
 
 def _have_nixpkgs() -> bool:

@@ -21,7 +21,7 @@ program() { # FILE: into the guest's PATH, instead of the applet of that name
 }
 
 skeleton() {
-	mkdir -p "$root/usr/bin" "$root/usr/lib" "$root/usr/lib64" "$root/var/lib" "$root/etc/dropbear"
+	mkdir -p "$root/usr/bin" "$root/usr/lib" "$root/usr/lib64" "$root/var/lib" "$root/etc"
 	cd "$root"
 	mkdir dev proc sys run tmp mnt root
 	chmod 700 root
@@ -42,12 +42,12 @@ scripts() {
 	mkdir "$lib/tiny"
 	cp "$guest/"*-* "$guest/init" "$guest/plugged" "$lib/tiny/"
 	# Modes are set here: a wheel or an archive may have lost them on the way.
-	chmod 644 "$root/etc/"[a-qs-z]*
+	find "$root/etc" -type f -exec chmod 644 {} +
 	chmod 600 "$root/etc/shadow"
 	chmod 755 "$lib/tiny/"*
 	rm -f "$root/usr/bin/init"
 	ln -s ../lib/tiny/init "$root/usr/bin/init"
-	mkdir -p "$root/etc/acpi/PWRF" "$root/etc/udhcpc"
+	mkdir -p "$root/etc/acpi/PWRF" "$root/etc/udhcpc" "$root/etc/dropbear"
 	ln -s /usr/lib/tiny/power-button "$root/etc/acpi/PWRF/00000080"
 	ln -s /usr/lib/tiny/dhcp-event "$root/etc/udhcpc/default.script"
 }

@@ -1,0 +1,79 @@
+# shellcheck shell=bash
+# For the scripts beside this one: what the machine must have, and the Python environment. Sourced, never run.
+
+say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+
+# A program and, after the colon, what it is for. Packages of the systems we know are in package().
+needed_programs() {
+	local qemu
+	qemu=qemu-system-$(uname -m)
+	printf '%s\n' \
+		"$qemu: runs the VMs" \
+		"nix: builds the guest image" \
+		"mkfs.vfat: makes the disk that tells a guest its name and keys" \
+		"mcopy: fills that disk" \
+		"ssh: opens a shell in a guest" \
+		"firmware: boots images that bring their own boot loader" \
+		"venv: keeps virshle's Python packages to itself" \
+		"$@"
+}
+
+package() { # PROGRAM -> its package on Debian and its kin
+	case $1 in
+	qemu-system-x86_64) echo qemu-system-x86 ;;
+	qemu-system-aarch64) echo qemu-system-arm ;;
+	nix) echo nix-bin ;;
+	mkfs.vfat) echo dosfstools ;;
+	mcopy) echo mtools ;;
+	ssh) echo openssh-client ;;
+	firmware) if [ "$(uname -m)" = aarch64 ]; then echo qemu-efi-aarch64; else echo ovmf; fi ;;
+	venv) echo python3-venv ;;
+	mkfs.xfs) echo xfsprogs ;;
+	*) echo "$1" ;;
+	esac
+}
+
+there() {
+	case $1 in
+	firmware) [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || [ -e /usr/share/OVMF/OVMF_CODE.fd ] || [ -e /usr/share/AAVMF/AAVMF_CODE.fd ] || [ -e /usr/share/edk2 ] ;;
+	venv) "${PYTHON:-python3}" -c 'import venv, ensurepip' 2>/dev/null ;;
+	*) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
+	esac
+}
+
+# Installs what is missing by the system's package manager, saying what and why; lists it and stops where it cannot.
+ensure_programs() { # [PROGRAM: WHY]...
+	local program why packages=()
+	while IFS=: read -r program why; do
+		there "$program" && continue
+		say "missing: $program ($(package "$program")), which${why}"
+		packages+=("$(package "$program")")
+	done < <(needed_programs "$@")
+	[ ${#packages[@]} -gt 0 ] || return 0
+	if ! command -v apt-get >/dev/null; then
+		say "this system's package manager is not known here: install the programs above, then run this again"
+		exit 1
+	fi
+	if [ "$(id -u)" != 0 ]; then
+		say "install them, then run this again:  sudo apt-get install --no-install-recommends ${packages[*]}"
+		exit 1
+	fi
+	say "installing: ${packages[*]}"
+	apt-get -qq update
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${packages[@]}" \
+		>/dev/null
+}
+
+# .venv with the locked packages and this checkout; again only when a lock file or the checkout's place changes.
+ensure_venv() { # LOCKFILE
+	grep -qsxF "$(stamp "$1")" .venv/stamp && return 0
+	say "making the Python environment in .venv"
+	"${PYTHON:-python3}" -m venv --clear .venv
+	.venv/bin/pip -q --disable-pip-version-check install --require-hashes -r "$1"
+	.venv/bin/pip -q --disable-pip-version-check install --no-build-isolation --no-deps -e .
+	stamp "$1" >.venv/stamp
+	# What the tests need includes what virshle runs on.
+	if [ "$1" = requirements-dev.txt ]; then stamp requirements.txt >>.venv/stamp; fi
+}
+
+stamp() { cat "$1" pyproject.toml <(pwd) | sha256sum; }

@@ -1,0 +1,157 @@
+"""The real thing on this machine: nix, QEMU, file systems. Each test has folders of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+V = Path(sys.executable).with_name("v")
+DRIVER = Path(__file__).with_name("driver.py")
+LONG = 300.0
+"""Seconds: a generous bound for anything that boots under emulation on a busy machine."""
+
+
+@dataclass
+class Host:
+    """A state of its own, and `v` in it."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "s"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "r"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.toml"
+
+    def configure(self, text: str) -> None:
+        self.config.write_text(text)
+        self.env["VIRSHLE_CONFIG"] = str(self.config)
+
+    def environment(self) -> dict[str, str]:
+        own = {"VIRSHLE_STATE_DIR": str(self.state), "VIRSHLE_RUN_DIR": str(self.run)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("VIRSHLE_")}
+        return kept | own | self.env
+
+    def v(self, *words: str, code: int | None = 0, timeout: float = LONG) -> subprocess.CompletedProcess[str]:
+        """Runs it and checks its exit code (None: any)."""
+        return self._run([str(V), *words], code, timeout)
+
+    def driven(
+        self, action: str, moment: str, number: int, *words: str, code: int | None = None
+    ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        """`v` with something done to it at a step; and the steps it began."""
+        steps = self.folder / "steps"
+        steps.unlink(missing_ok=True)
+        argv = [sys.executable, str(DRIVER), action, moment, str(number), str(steps), "--", *words]
+        done = self._run(argv, code, LONG)
+        return done, steps.read_text().splitlines() if steps.exists() else []
+
+    def _run(self, argv: list[str], code: int | None, timeout: float) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            argv, env=self.environment(), text=True, capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL
+        )
+        if code is not None:
+            assert done.returncode == code, f"{argv} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def ls(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(self.v("ls", "--format", "json").stdout)
+        return rows
+
+    def folders(self, kind: str = "vm") -> set[str]:
+        folder = self.state / kind
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+    def vmms(self) -> list[int]:
+        """Every process that has this state's folder in its arguments, and is no `v`."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                if b"qemu" in words[0] and str(self.state).encode() in b" ".join(words):
+                    found.append(int(path.parent.name))
+        return found
+
+    def check(self) -> None:
+        """Nothing without an owner: what every test may rely on after the next changing command."""
+        rows = self.ls()
+        assert self.folders("vm") == {row["uuid"] for row in rows}
+        names = {row["name"] for row in rows}
+        assert self.folders("name") == names
+        assert self.folders("id") == {str(row["id"]) for row in rows}
+        for row in rows:
+            assert self.v("info", row["name"], "--format", "json").stdout
+        running = [row for row in rows if row["state"] in ("running", "paused")]
+        assert len(self.vmms()) == len(running)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[Path]:
+    """The state of a host on which the tiny image was built; its folder is copied into each test's."""
+    folder = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
+    host = Host(folder)
+    host.v("image", "build", "tiny", timeout=900)
+    yield host.state / "image" / "tiny"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def bare() -> Iterator[Host]:
+    """A host that has nothing yet. Short paths: a socket's may have 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
+    host = Host(folder)
+    host.env["HOME"] = str(folder)
+    yield host
+    host.env.pop("VIRSHLE_CONFIG", None)
+    left = host.vmms()
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def host(bare: Host, tiny: Path) -> Host:
+    """A host on which the tiny image is built."""
+    target = bare.state / "image" / "tiny"
+    target.mkdir(parents=True)
+    for name in ("result", "image.json"):
+        shutil.copy(tiny / name, target / name, follow_symlinks=False)
+    return bare
+
+
+@pytest.fixture
+def small_disk(bare: Host) -> Iterator[Callable[[str], Path]]:
+    """Mounts a tmpfs of that size as the host's state folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount the small file system this needs")
+    mounted = []
+
+    def mount(size: str) -> Path:
+        bare.state.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(bare.state)], check=True)
+        mounted.append(bare.state)
+        return bare.state
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,0 +1,389 @@
+"""Clear error, right exit code, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.host.conftest import DRIVER, Host
+from tests.host.test_kill import one_image
+
+GPT = bytes(512) + b"EFI PART" + bytes(24) + (2**30).to_bytes(8, "little")
+"""The beginning of a disk whose partition table says that its last sector is far behind its end."""
+BROKEN_QEMU = """#!/bin/sh
+[ "$1" = --version ] && echo "QEMU emulator version 9.9.9" && exit
+echo "I am broken" >&2
+exit 1
+"""
+PLAIN = '[[template.vm]]\nname = "plain"\nvram = "64MiB"\n[[template.vm.disk]]\nname = "os"\n'
+
+
+def refused(host: Host, code: int, *words: str) -> str:
+    """What is said; and nothing was changed."""
+    before = host.folders(), host.folders("name"), host.folders("id")
+    said = host.v(*words, code=code).stderr
+    assert said.startswith(("error: ", "warning: ", "Usage: ")), said
+    assert "Traceback" not in said
+    assert (host.folders(), host.folders("name"), host.folders("id")) == before
+    return said
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (("create", "-t", "tyni"), 4, ("'tyni'", "did you mean tiny?")),
+        (("create", "-t", "plain", "WEB"), 2, ("host name",)),
+        (("create", "-t", "plain", "../x"), 2, ("host name",)),
+        (("create", "-t", "plain", "12"), 2, ("all digits",)),
+        (("create", "-t", "plain", ""), 2, ("empty",)),
+        (("create", "-t", "plain", "-n", "0"), 2, ("0",)),
+        (("create", "-t", "nixos"), 3, ("nixpkgs", "[[image]]")),
+        (("image", "build", "tyni"), 4, ("did you mean tiny?",)),
+        (("start", "wbe"), 4, ("did you mean web?",)),
+        (("start",), 2, ("name at least one",)),
+        (("stop", "web", "--all"), 2, ("not both",)),
+        (("ls", "--state", "sleeping"), 2, ("running",)),
+        (("ls", "-c", "nmae"), 2, ("did you mean name",)),
+        (("create", "-t", "plain", "web"), 5, ("already", "v delete web")),
+        (("ssh", "web"), 5, ("stopped", "v start web")),
+        (("strat", "web"), 2, ("start",)),
+        (("create", "-t", "plain", "x", "-u", "/nowhere.toml"), 4, ("/nowhere.toml",)),
+    ],
+)
+def test_refused(bare: Host, words: tuple[str, ...], code: int, parts: tuple[str, ...]) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    said = refused(bare, code, *words)
+    for part in parts:
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "part"),
+    [
+        (None, 4, "there is no disk image"),
+        (b"", 3, "truncated"),
+        (b"x" * 1000, 3, "truncated"),
+        (b"QFI\xfb" + bytes(2**20), 3, "qcow2"),
+        (
+            bytes(512) + b"EFI PART" + bytes(24) + (2**30).to_bytes(8, "little") + bytes(2**20 - 552),
+            3,
+            "partition table",
+        ),
+    ],
+)
+def test_image_that_is_none(bare: Host, content: bytes | None, code: int, part: str) -> None:
+    path = bare.folder / "image.raw"
+    if content is not None:
+        path.write_bytes(content)
+    bare.configure(f'{PLAIN}path = "{path}"\n')
+    assert part in refused(bare, code, "create", "-t", "plain")
+
+
+def test_image_that_is_no_file(bare: Host) -> None:
+    os.mkfifo(bare.folder / "fifo")
+    for path in (bare.folder / "fifo", Path("/dev/zero"), bare.folder):
+        bare.configure(f'{PLAIN}path = "{path}"\n')
+        assert "no regular file" in refused(bare, 3, "create", "-t", "plain")
+
+
+def test_size_smaller_than_the_image(bare: Host) -> None:
+    one_image(bare)
+    bare.configure(bare.config.read_text().replace('name = "os"', 'name = "os"\nsize = "1MiB"'))
+    assert "smaller than its image" in refused(bare, 3, "create", "-t", "plain")
+
+
+def test_configuration(bare: Host) -> None:
+    bare.configure('[[template.vm]\nname = "x"\n')
+    assert "line 1" in refused(bare, 3, "config", "check")
+    bare.configure('[[template.vm]]\nname = "x"\nvpcu = 1\nvram = 5\ndisk = "y"\n')
+    said = refused(bare, 3, "create", "-t", "x")
+    assert all(part in said for part in ("vpcu", "did you mean vcpu", "vram", "disk", str(bare.config)))
+
+
+@pytest.mark.parametrize("kind", ["tap", "macvtap", "vhost"])
+def test_net_that_cannot_be_made(bare: Host, kind: str) -> None:
+    one_image(bare)
+    bare.configure(bare.config.read_text().replace('type = "user"', f"[template.vm.net.type.{kind}]"))
+    assert kind in bare.v("config", "check").stderr
+    assert kind in refused(bare, 3, "create", "-t", "plain")
+
+
+def test_two_creates_of_one_name(bare: Host) -> None:
+    one_image(bare)
+    argv = [sys.executable, "-m", "virshle", "create", "-t", "plain", "web"]
+    several = [
+        subprocess.Popen(argv, env=bare.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
+    ]
+    codes = []
+    for process in several:
+        process.communicate(timeout=120)
+        codes.append(process.returncode)
+    assert sorted(codes) == [0, 5, 5, 5]
+    assert [row["name"] for row in bare.ls()] == ["web"]
+    bare.check()
+
+
+def test_disk_full_is_seen_before(bare: Host, small_disk: Callable[[str], Path]) -> None:
+    one_image(bare)
+    small_disk("20m")
+    said = refused(bare, 6, "create", "-t", "plain", "-n", "40")
+    assert "not enough space" in said
+    assert bare.ls() == []
+
+
+def test_disk_full_halfway(bare: Host, small_disk: Callable[[str], Path]) -> None:
+    one_image(bare)
+    folder = small_disk("40m")
+    bare.v("create", "-t", "plain", "first")
+    _, steps = bare.driven("none", "before", 0, "create", "-t", "plain", "web", "-n", "2", code=0)
+    bare.v("delete", "web-1", "web-2", "--yes")
+    second = [number for number, why in enumerate(steps, 1) if why == "clone the image"][1]
+    done, _ = bare.driven(f"fill:{folder}", "before", second, "create", "-t", "plain", "web", "-n", "2", code=6)
+    assert "No space left" in done.stderr
+    assert "undone: " in done.stderr
+    assert [row["name"] for row in bare.ls()] == ["first"]
+    bare.check()
+    (folder / "filler").unlink()
+    bare.v("create", "-t", "plain", "web", "-n", "2")
+
+
+def test_interrupt_at_each_step_of_create(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "first")
+    _, steps = bare.driven("none", "before", 0, "create", "-t", "plain", "web", code=0)
+    bare.v("delete", "web")
+    for number in range(1, len(steps) + 1):
+        done, _ = bare.driven("interrupt", "before", number, "create", "-t", "plain", "web", code=130)
+        assert "interrupted" in done.stderr
+        assert [row["name"] for row in bare.ls()] == ["first"]
+        bare.check()
+
+
+def test_ctrl_c_while_waiting_leaves_the_vm(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    argv = [sys.executable, str(DRIVER), "none", "before", "0", str(bare.folder / "x"), "--", "start", "web", "--wait"]
+    process = subprocess.Popen(argv, env=bare.environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while bare.ls()[0]["state"] != "running":
+        assert time.monotonic() < deadline
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert bare.ls()[0]["state"] == "running"
+
+
+def test_guest_that_never_gets_ready(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    said = bare.v("start", "web", "--wait", "--timeout", "2", code=8).stderr
+    assert "ssh server to answer after 2 s" in said
+    assert bare.ls()[0]["state"] == "running"
+    assert "is running" in refused(bare, 5, "delete", "web")
+
+
+def test_guest_that_ignores_the_power_button(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.v("start", "web")
+    said = bare.v("stop", "web", "--timeout", "1", code=8).stderr
+    assert "left running" in said
+    assert "v stop --force web" in said
+    assert bare.ls()[0]["state"] == "running"
+    assert "by force" in bare.v("stop", "web", "--timeout", "1", "--force").stderr
+    bare.check()
+
+
+def test_vmm_that_dies_at_once(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    broken = bare.folder / "bin"
+    broken.mkdir()
+    qemu = broken / "qemu-system-x86_64"
+    qemu.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo "QEMU emulator version 9.9.9" && exit\necho "I am broken" >&2\nexit 1\n'
+    )
+    qemu.chmod(0o755)
+    bare.env["PATH"] = f"{broken}:{os.environ['PATH']}"
+    said = bare.v("start", "web", code=6).stderr
+    assert "I am broken" in said
+    assert "its process has ended" in said
+    assert bare.ls()[0]["state"] == "stopped"
+    del bare.env["PATH"]
+    bare.v("start", "web")
+
+
+def test_no_hypervisor_at_all(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.env["PATH"] = str(tools(bare, "sh", "stat", "mkdir", "rm"))
+    said = refused(bare, 3, "start", "web")
+    assert "qemu-system" in said
+    assert "apt-get install" in said
+
+
+def test_no_nix(bare: Host) -> None:
+    bare.env["PATH"] = str(tools(bare, "sh", "stat", "mkdir", "rm"))
+    said = refused(bare, 3, "image", "build", "tiny")
+    assert "nix is not on this machine" in said
+    assert "nix-bin" in said
+
+
+def test_nix_that_is_too_old(bare: Host) -> None:
+    folder = tools(bare, "sh", "stat", "mkdir", "rm")
+    (folder / "nix").write_text("#!/bin/sh\necho 'nix (Nix) 2.3.16'\n")
+    (folder / "nix").chmod(0o755)
+    bare.env["PATH"] = str(folder)
+    assert "too old" in refused(bare, 3, "image", "build", "tiny")
+
+
+def tools(host: Host, *names: str) -> Path:
+    """A PATH with nothing but these."""
+    import shutil
+
+    folder = host.folder / "bin"
+    folder.mkdir()
+    for name in names:
+        found = shutil.which(name)
+        assert found
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def test_broken_definition(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.v("create", "-t", "plain", "other")
+    uuid = next(row["uuid"] for row in bare.ls() if row["name"] == "web")
+    path = bare.state / "vm" / uuid / "vm.json"
+    whole = path.read_text()
+    for text in (
+        "{",
+        "[]",
+        whole.replace('"vcpu": 1', '"vcpu": "many"'),
+        whole.replace('"version": 1', '"version": 9'),
+    ):
+        path.write_text(text)
+        rows = {row["name"]: row for row in bare.ls()}
+        assert rows["web"]["state"] == "broken"
+        assert rows["web"]["problem"]
+        assert rows["other"]["state"] == "stopped"
+        assert "web is broken" in refused(bare, 5, "start", "web")
+        assert "web is broken" in refused(bare, 5, "delete", "web")
+        bare.v("create", "-t", "plain", "third")
+        bare.v("delete", "--all", "--yes")  # all that are whole
+        assert path.read_text() == text
+        bare.v("create", "-t", "plain", "other")
+    path.write_text(whole)
+    bare.check()
+
+
+def test_disk_path_that_leaves_its_folder(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    path = next(bare.state.glob("vm/*/vm.json"))
+    victim = bare.folder / "victim"
+    victim.write_text("mine")
+    whole = json.loads(path.read_text())
+    for file in (str(victim), "../../../victim", "disk/../../../../victim"):
+        whole["disks"][0]["file"] = file
+        path.write_text(json.dumps(whole))
+        assert "leaves the VM's folder" in refused(bare, 5, "start", "web")
+    whole["disks"][0]["file"] = "disk/os"
+    path.write_text(json.dumps(whole))
+    (path.parent / "disk" / "os").unlink()
+    (path.parent / "disk" / "os").symlink_to(victim)
+    assert "no regular file" in refused(bare, 5, "start", "web")
+    bare.v("delete", "web")
+    assert victim.read_text() == "mine"
+
+
+def test_state_that_cannot_be_written(bare: Host) -> None:
+    one_image(bare)
+    bare.state.write_text("a file")
+    said = refused(bare, 6, "create", "-t", "plain", "web")
+    assert str(bare.state) in said
+
+
+def test_runtime_folder_too_long_for_sockets(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.env["VIRSHLE_RUN_DIR"] = str(bare.folder / ("x" * 90))
+    assert "VIRSHLE_RUN_DIR" in refused(bare, 3, "start", "web")
+
+
+def test_pid_record_of_another_process(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    uuid = bare.ls()[0]["uuid"]
+    runtime = bare.run / "vm" / uuid.replace("-", "")[:12]
+    runtime.mkdir(parents=True)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    bystander = subprocess.Popen(["sleep", "300"])
+    try:
+        for record in (f"{bystander.pid} 1 {boot}", "garbage", "", f"{bystander.pid}", f"{bystander.pid} 1 other-boot"):
+            (runtime / "pid").write_text(record)
+            assert bare.ls()[0]["state"] == "stopped"
+            assert "stopped already" in bare.v("stop", "web", "--force").stderr
+        (runtime / "pid").write_text(f"{bystander.pid} 1 {boot}")
+        bare.v("start", "web")
+        bare.v("delete", "--force", "web")
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_stale_socket(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    runtime = bare.run / "vm" / bare.ls()[0]["uuid"].replace("-", "")[:12]
+    runtime.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(runtime / "qmp.sock"))
+    bare.v("start", "web")
+    assert bare.ls()[0]["state"] == "running"
+
+
+def test_delete_in_bulk_asks(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web", "-n", "2")
+    assert "--yes" in refused(bare, 2, "delete", "--all")
+    bare.v("delete", "--all", "--yes")
+    bare.check()
+
+
+def test_killed_vmm_is_stopped_and_starts_again(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.v("start", "web")
+    (pid,) = bare.vmms()
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while bare.ls()[0]["state"] != "stopped":
+        assert time.monotonic() < deadline
+    bare.v("start", "web")
+
+
+def test_hung_vmm_is_unknown_and_can_be_forced(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.v("start", "web")
+    (pid,) = bare.vmms()
+    os.kill(pid, signal.SIGSTOP)
+    assert bare.ls()[0]["state"] == "unknown"
+    bare.v("stop", "web", "--timeout", "1", code=8)
+    bare.v("delete", "web", "--force")
+    assert bare.vmms() == []
+    bare.check()

@@ -1,0 +1,111 @@
+"""Every unit test runs with its own folders, and can neither start a process nor reach the network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.fakehost import FakeHost
+from tests.unit.support import Escape
+from virshle import log
+from virshle.config import Paths, load
+from virshle.plan import executor
+from virshle.service.node import Node
+from virshle.store import Layout, Store
+from virshle.vmm import qemu
+
+_STARTERS = ("fork", "forkpty", "execv", "execve", "posix_spawn", "posix_spawnp", "system")
+_SENDERS = ("connect", "connect_ex", "sendto", "sendmsg")
+
+
+@pytest.fixture(autouse=True)
+def sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lowest calls raise. pytest-subprocess replaces Popen above them, so what it fakes still works."""
+
+    def refuse(what: str) -> Callable[..., Any]:
+        def refused(*args: object, **_: object) -> Any:
+            raise Escape(f"a unit test called {what}{args!r}")
+
+        return refused
+
+    for name in _STARTERS:
+        monkeypatch.setattr(os, name, refuse(f"os.{name}"))
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", refuse("subprocess.Popen"))
+    monkeypatch.setattr("_posixsubprocess.fork_exec", refuse("fork_exec"))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse("socket.getaddrinfo"))
+    for name in _SENDERS:
+        monkeypatch.setattr(socket.socket, name, _local_only(name, getattr(socket.socket, name)))
+
+
+def _local_only(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(self: socket.socket, *args: Any, **more: Any) -> Any:
+        if self.family != socket.AF_UNIX:
+            raise Escape(f"a unit test called socket.{name}{args!r}")
+        return real(self, *args, **more)
+
+    return checked
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No folder and no variable of the machine that runs the tests; nothing is kept from one test to the next."""
+    for name in list(os.environ):
+        if name.startswith(("VIRSHLE_", "XDG_", "NIX_", "SUDO_")) or name in ("NO_COLOR", "COLUMNS"):
+            monkeypatch.delenv(name)
+    # A unix socket's path is short, and pytest's folders are not.
+    run = Path(tempfile.mkdtemp(prefix="vu-", dir="/tmp"))
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("VIRSHLE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("VIRSHLE_RUN_DIR", str(run))
+    monkeypatch.setenv("VIRSHLE_CONFIG", str(config))
+    yield
+    shutil.rmtree(run, ignore_errors=True)
+    log.set_level(0)
+    log._warned.clear()
+    qemu.version.cache_clear()
+    executor.observers.clear()
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """No folder of them is there yet."""
+    run = Path(os.environ["VIRSHLE_RUN_DIR"])
+    origins = {"state": "test", "run": "test", "config": "test"}
+    return Paths(tmp_path / "state", run, tmp_path / "config.toml", origins)
+
+
+@pytest.fixture
+def layout(paths: Paths) -> Layout:
+    """With its folders."""
+    layout = Layout(paths)
+    for folder in layout.folders():
+        folder.mkdir(parents=True)
+    return layout
+
+
+@pytest.fixture
+def store(layout: Layout) -> Store:
+    return Store(layout)
+
+
+@pytest.fixture
+def node(layout: Layout) -> Node:
+    """Built-in templates and images, state folders there and empty."""
+    return Node(load(layout.paths))
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHost:
+    return FakeHost.install(monkeypatch, tmp_path / "bin")

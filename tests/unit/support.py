@@ -1,0 +1,149 @@
+"""What many unit tests use: a VM, its folder, fakes of a request, a progress, a process record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_DNS, UUID, uuid5
+
+from virshle.errors import VirshleError
+from virshle.model.vm import Vm
+from virshle.store.layout import Layout, definition, link_target
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody0000000000000000000000000 test@virshle"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Escape(BaseException):
+    """A unit test tried to start a process or to reach the network. No handler of ours catches it."""
+
+
+def uuid_of(name: str) -> UUID:
+    """Always the same for a name."""
+    return uuid5(NAMESPACE_DNS, name)
+
+
+def make_vm(name: str = "web", number: int = 1, **changes: Any) -> Vm:
+    data: dict[str, Any] = {
+        "uuid": uuid_of(name),
+        "id": number,
+        "name": name,
+        "template": "tiny",
+        "created": "2024-05-06T07:08:09Z",
+        "vcpu": 2,
+        "memory": 2**29,
+        "boot": {"kind": "kernel", "kernel": "boot/kernel", "initrd": "boot/initrd", "cmdline": "console=ttyS0"},
+        "disks": [{"name": "os", "file": "disk/os", "size": 2**20}],
+        "nets": [{"name": "main", "type": "user", "mac": "02:00:00:00:00:01"}],
+        "origin": {"image": "tiny", "source": "built in: tiny"},
+        "authorized_keys": [KEY],
+    }
+    return Vm.model_validate(data | changes)
+
+
+def put_vm(layout: Layout, vm: Vm, *, links: bool = True) -> Path:
+    """The folder of a whole VM, with all its files."""
+    folder = layout.vm(vm.uuid)
+    for part in ("disk", "boot", "log"):
+        (folder / part).mkdir(parents=True)
+    for name in [*(disk.file for disk in vm.disks), "boot/kernel", "boot/initrd", "boot/efivars.fd"]:
+        (folder / name).write_bytes(b"\0" * 512)
+    definition(folder).write_text(vm.model_dump_json())
+    if links:
+        link(layout.name(vm.name), vm.uuid)
+        link(layout.id(vm.id), vm.uuid)
+    return folder
+
+
+def put_broken(layout: Layout, uuid: UUID, text: str = "{", *, name: str = "") -> Path:
+    folder = layout.vm(uuid)
+    folder.mkdir()
+    definition(folder).write_text(text)
+    if name:
+        link(layout.name(name), uuid)
+    return folder
+
+
+def link(path: Path, uuid: UUID) -> None:
+    path.symlink_to(link_target(uuid))
+
+
+def record_of(pid: int) -> str:
+    """The record that the launcher would have written for it."""
+    start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{pid} {start} {BOOT_ID.read_text().strip()}\n"
+
+
+def mark_running(layout: Layout, uuid: UUID) -> Path:
+    """As if this test were the VM's process; the runtime folder."""
+    run = layout.run(uuid)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "pid").write_text(record_of(os.getpid()))
+    return run
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every path under a folder with what it is."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            what = f"-> {path.readlink()}"
+        else:
+            what = "folder" if path.is_dir() else path.read_bytes().hex()
+        found[str(path.relative_to(folder))] = what
+    return found
+
+
+@dataclass
+class FakeRequest:
+    """A request that notes when it is sent."""
+
+    name: str
+    sent: list[str]
+    error: BaseException | None = None
+    then: Callable[[], object] = lambda: None
+
+    def shell(self) -> str:
+        return f"ask {self.name}"
+
+    def send(self) -> Mapping[str, Any]:
+        self.sent.append(self.name)
+        self.then()
+        if self.error is not None:
+            raise self.error
+        return {}
+
+
+@dataclass
+class FakeProgress:
+    told: list[tuple[str, float, float, str, str]] = field(default_factory=list)
+    ended: int = 0
+
+    def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
+        self.told.append((title, done, total, unit, now))
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+@dataclass
+class Condition:
+    """Holds from its nth look on."""
+
+    looks: float
+    looked: int = 0
+
+    def shell(self) -> str:
+        return f"[ {self.looks} ]"
+
+    def holds(self) -> bool:
+        self.looked += 1
+        return self.looked >= self.looks
+
+
+def told(error: VirshleError) -> str:
+    """All that a user would see of an error."""
+    return "\n".join([error.message, *error.details, error.hint])
