@@ -89,12 +89,18 @@ def snapshot(folder: Path) -> dict[str, str]:
     """Every path under a folder with what it is."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            what = f"-> {path.readlink()}"
-        else:
-            what = "folder" if path.is_dir() else path.read_bytes().hex()
-        found[str(path.relative_to(folder))] = what
+        kind = "folder" if path.is_dir() else ""
+        found[str(path.relative_to(folder))] = f"-> {path.readlink()}" if path.is_symlink() else kind or _hex(path)
     return found
+
+
+def _hex(path: Path) -> str:
+    return path.read_bytes().hex()
+
+
+def open_descriptors() -> int:
+    """How many this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.unit.support import open_descriptors
 from virshle import fs
 from virshle.errors import ConflictError, HostError, VirshleError
 from virshle.fs import Lock, expand, explained, try_lock, write_atomic
@@ -110,10 +111,10 @@ def test_a_lock_is_not_handed_to_commands_unasked(tmp_path: Path) -> None:
 
 def test_a_refused_lock_leaves_no_descriptor_open(tmp_path: Path) -> None:
     with Lock(tmp_path):
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         for _ in range(5):
             assert try_lock(tmp_path) is None
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_descriptors() == before
 
 
 def test_a_released_lock_may_be_released_again(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from tests.unit.support import Condition, FakeProgress
+from virshle.errors import HostError, TimedOutError
+from virshle.plan import Wait
+from virshle.plan.executor import wait
+
+
+def test_what_is_true_at_once_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it slept"))
+    assert wait(Wait("it", Condition(1), timeout=0)) < 5
+
+
+def test_it_looks_until_it_is_true() -> None:
+    condition = Condition(4)
+    wait(Wait("it", condition, timeout=60))
+    assert condition.looked == 4
+
+
+def test_it_gives_up_in_time_and_says_on_what() -> None:
+    started = time.monotonic()
+    with pytest.raises(TimedOutError) as caught:
+        wait(Wait("the guest", Condition(inf), timeout=0.05, hint="look there"))
+    assert 0.05 <= time.monotonic() - started < 10
+    assert caught.value.message == "gave up waiting for the guest after 0.05 s"
+    assert caught.value.hint == "look there"
+
+
+def test_it_gives_up_at_once_when_it_cannot_come_true() -> None:
+    with pytest.raises(HostError) as caught:
+        wait(Wait("the guest", Condition(inf), timeout=60, fatal=Condition(2), fatal_why="it died", hint="look there"))
+    assert caught.value.message == "gave up waiting for the guest: it died"
+    assert caught.value.hint == "look there"
+
+
+@dataclass
+class _TrueOnceFatal:
+    """Comes true between the look at it and the look at the fatal condition: the guest said READY and ended."""
+
+    fatal: Condition
+
+    def shell(self) -> str:
+        return "true"
+
+    def holds(self) -> bool:
+        return self.fatal.looked > 0
+
+
+def test_what_came_true_just_before_the_end_counts() -> None:
+    fatal = Condition(1)
+    wait(Wait("it", _TrueOnceFatal(fatal), timeout=60, fatal=fatal))
+
+
+def test_the_tails_of_its_logs_are_shown(tmp_path: Path) -> None:
+    log = tmp_path / "vmm.log"
+    log.write_bytes(b"".join(b"line %d\n" % n for n in range(30)) + b"\x1b[2J\xff\n")
+    with pytest.raises(TimedOutError) as caught:
+        wait(Wait("it", Condition(inf), timeout=0, logs=(tmp_path / "missing", log)))
+    details = caught.value.details
+    assert details[0] == f"last lines of {log}:"
+    assert details[1] == "  line 19"
+    assert details[-1] == "  \\x1b[2J\ufffd"
+    assert len(details) == 13
+
+
+def test_progress_is_told_while_it_waits_and_ended_in_any_case() -> None:
+    progress = FakeProgress()
+    wait(Wait("it", Condition(3), timeout=60), progress)
+    assert [(title, total, unit) for title, _, total, unit, _ in progress.told] == [("it", 60, "s")] * 2
+    assert progress.ended == 1
+    with pytest.raises(TimedOutError):
+        wait(Wait("it", Condition(inf), timeout=0), progress)
+    assert progress.ended == 2
