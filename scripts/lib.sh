@@ -28,7 +28,10 @@ package() { # PROGRAM -> its package on Debian and its kin
 	ssh) echo openssh-client ;;
 	firmware) if [ "$(uname -m)" = aarch64 ]; then echo qemu-efi-aarch64; else echo ovmf; fi ;;
 	venv) echo python3-venv ;;
-	mkfs.xfs) echo xfsprogs ;;
+	sfdisk) echo fdisk ;;
+	objcopy) echo binutils ;;
+	efi-stub) echo systemd-boot-efi ;;
+	pkill) echo procps ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -37,6 +40,7 @@ there() {
 	case $1 in
 	firmware) [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || [ -e /usr/share/OVMF/OVMF_CODE.fd ] || [ -e /usr/share/AAVMF/AAVMF_CODE.fd ] || [ -e /usr/share/edk2 ] ;;
 	venv) "${PYTHON:-python3}" -c 'import venv, ensurepip' 2>/dev/null ;;
+	efi-stub) ls /usr/lib/systemd/boot/efi/linux*.efi.stub >/dev/null 2>&1 ;;
 	*) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
 	esac
 }

@@ -211,9 +211,7 @@ def test_vmm_that_dies_at_once(bare: Host) -> None:
     broken = bare.folder / "bin"
     broken.mkdir()
     qemu = broken / "qemu-system-x86_64"
-    qemu.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && echo "QEMU emulator version 9.9.9" && exit\necho "I am broken" >&2\nexit 1\n'
-    )
+    qemu.write_text(BROKEN_QEMU)
     qemu.chmod(0o755)
     bare.env["PATH"] = f"{broken}:{os.environ['PATH']}"
     said = bare.v("start", "web", code=6).stderr

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 from tests.host.conftest import Host
+from virshle.model.arch import host_arch
+from virshle.vmm.kvm import kvm_problem
 
 
 def test_create_start_ssh_stop_delete(host: Host) -> None:
@@ -113,8 +116,6 @@ def test_a_dry_run_touches_nothing(host: Host) -> None:
 
 def test_a_dry_run_of_create_is_a_script_that_works(host: Host) -> None:
     """What is shown is what is done: pasted into a shell, it makes the VM."""
-    import subprocess
-
     host.v("create", "-t", "tiny", "key-maker")
     script = host.v("create", "-t", "tiny", "pasted", "--dry-run").stdout
     subprocess.run(["bash", "-euc", script], check=True, timeout=120)
@@ -125,9 +126,6 @@ def test_a_dry_run_of_create_is_a_script_that_works(host: Host) -> None:
 
 
 def test_emulation_is_said(host: Host) -> None:
-    from virshle.model.arch import host_arch
-    from virshle.vmm.kvm import kvm_problem
-
     said = host.v("create", "-t", "tiny", "web", "--start").stderr
     assert ("software emulation" in said) == bool(kvm_problem(host_arch()))
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import socket
+from uuid import UUID
 
 from virshle.errors import ConflictError
 
-FIRST, SPAN, TRIES = 22000, 2000, 5
+FIRST, SPAN, TRIES = 22000, 10000, 5
 
 
-def choose_port(number: int) -> int:
-    """A free port for the VM of that number: the same one each time, unless something else has it.
+def choose_port(vm: UUID) -> int:
+    """A free port for that VM: the same one each time, unless something else has it. Raises ConflictError.
 
-    All lie below Linux's ephemeral range, 32768 up (ip_local_port_range), so that no connection takes them.
-    Raises ConflictError.
+    It follows from the uuid, so that two VMs started at once, by two users even, do not reach for one port. All lie
+    below Linux's ephemeral range, 32768 up (ip_local_port_range), so that no connection takes them.
     """
-    for attempt in range(TRIES):
-        port = FIRST + number % SPAN + attempt * SPAN
+    ports = [FIRST + (vm.int + attempt) % SPAN for attempt in range(TRIES)]
+    for port in ports:
         if _free(port):
             return port
-    raise ConflictError(
-        f"no loopback port is free for VM number {number}: tried {TRIES} from {FIRST + number % SPAN} on",
-        hint="see who has them: ss -ltnp",
-    )
+    tried = ", ".join(map(str, ports))
+    raise ConflictError(f"no loopback port is free for its ssh: tried {tried}", hint="see who has them: ss -ltnp")
 
 
 def _free(port: int) -> bool:

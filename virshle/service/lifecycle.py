@@ -50,7 +50,7 @@ def start(node: Node, target: Entry) -> Started:
 
 def plan_machine(node: Node, vm: Vm, folder: Path) -> Machine:
     """Chooses all that this run needs, before anything is planned."""
-    port = choose_port(vm.id) if vm.nets else None
+    port = choose_port(vm.uuid) if vm.nets else None
     launch = choose_driver(vm.hypervisor).choose(vm, ssh_port=port, now=datetime.now(UTC))
     return Machine(
         vm=vm,
