@@ -136,7 +136,7 @@ def test_an_interrupted_build_leaves_no_half_image(bare: Host, number: str) -> N
     image_of(bare, "echo begun > /dev/stderr; /bin/sleep 1000")
     builder = subprocess.Popen([str(V), "image", "build", "own"], env=bare.environment(), stderr=subprocess.PIPE)
     wait_for(lambda: bool(sleepers()))
-    builder.send_signal((f"SIG{number}" == "SIGINT" and 2) or 9)
+    builder.send_signal(getattr(signal, f"SIG{number}"))
     builder.communicate(timeout=60)
     assert builder.returncode == (130 if number == "INT" else -9)
     if number == "KILL":
