@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.conftest import LONG, Host, V
+from virshle.model.arch import host_arch
 
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 
@@ -82,7 +84,7 @@ def test_the_builders_log_is_shown_when_it_fails(bare: Host) -> None:
     [
         ("/bin/mkdir $out", "no disk"),
         (
-            "/bin/mkdir $out; /bin/dd if=/dev/zero of=$out/a.raw bs=512 count=1; /bin/cp $out/a.raw $out/b.raw",
+            "/bin/mkdir $out; for x in a b; do /bin/dd if=/dev/zero of=$out/$x.raw bs=512 count=1; done",
             "2 disks",
         ),
         (

@@ -185,7 +185,8 @@ class Bars:
         self._bar.update(
             self._task,
             completed=done,
-            total=total or None,
+            # Time that passes is no progress: the bar only moves.
+            total=None if unit == "s" else total or None,
             amount=_amount(done, total, unit),
             now=log.printable(now)[:60],
         )

@@ -169,7 +169,7 @@ def wait(step: Wait, progress: Progress | None = None) -> float:
             if took >= step.timeout:
                 message = f"gave up waiting for {step.why} after {step.timeout:g} s"
                 raise TimedOutError(message, hint=step.hint, details=_tails(step.logs))
-            teller.update(step.why, took, step.timeout, "s")
+            teller.update(f"waiting for {step.why}", took, step.timeout, "s")
             time.sleep(POLL)
     finally:
         teller.end()
