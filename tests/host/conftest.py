@@ -122,6 +122,8 @@ def bare() -> Iterator[Host]:
     host.env["HOME"] = str(folder)
     yield host
     host.env.pop("VIRSHLE_CONFIG", None)
+    # A nix that a test left behind ends its builder when it is interrupted.
+    subprocess.run(["pkill", "-INT", "-f", str(folder)], check=False)
     left = host.vmms()
     for pid in left:
         with suppress(ProcessLookupError):

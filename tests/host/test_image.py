@@ -135,24 +135,25 @@ def test_gc_lets_go_of_what_no_template_names(bare: Host) -> None:
 
 @pytest.mark.parametrize("number", ["INT", "KILL"])
 def test_an_interrupted_build_leaves_no_half_image(bare: Host, number: str) -> None:
-    image_of(bare, "echo begun > /dev/stderr; /bin/sleep 1000")
+    # A time nobody else sleeps, to know the builder by.
+    seconds = 10**6 + os.getpid()
+    image_of(bare, f"/bin/sleep {seconds}")
     builder = subprocess.Popen([str(V), "image", "build", "own"], env=bare.environment(), stderr=subprocess.PIPE)
-    wait_for(lambda: bool(sleepers()))
+    wait_for(lambda: sleeps(seconds))
     builder.send_signal(getattr(signal, f"SIG{number}"))
     builder.communicate(timeout=60)
     assert builder.returncode == (130 if number == "INT" else -9)
     if number == "KILL":
         # Nix was left behind and holds the image's lock; it is ended as a person would end it.
-        subprocess.run(["pkill", "-f", str(bare.folder / "own.nix")], check=True)
-    wait_for(lambda: not sleepers())
+        subprocess.run(["pkill", "-INT", "-f", str(bare.folder / "own.nix")], check=True)
+    wait_for(lambda: not sleeps(seconds))
     assert not (bare.state / "image" / "own" / "result").is_symlink()
     image_of(bare, "/bin/dd if=/dev/zero of=$out bs=1048576 count=1")
     bare.v("image", "build", "own")
 
 
-def sleepers() -> list[str]:
-    found = subprocess.run(["pgrep", "-f", "sleep 1000"], capture_output=True, text=True).stdout.split()
-    return [pid for pid in found if int(pid) != os.getpid()]
+def sleeps(seconds: int) -> bool:
+    return subprocess.run(["pgrep", "-f", f"^/bin/sleep {seconds}"], capture_output=True).returncode == 0
 
 
 def wait_for(condition: Callable[[], bool], bound: float = LONG) -> None:
