@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.unit.support import open_descriptors, told
+from virshle.disk import check_image, check_size
+from virshle.errors import ConfigError, NotFoundError
+
+SECTOR = 512
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return tmp_path / "disk.raw"
+
+
+def _gpt(sectors_said: int) -> bytes:
+    header = b"EFI PART" + b"\0" * 24 + struct.pack("<Q", sectors_said - 1)
+    return b"\0" * SECTOR + header.ljust(SECTOR, b"\0")
+
+
+@pytest.mark.parametrize("content", [b"\0" * SECTOR, b"x" * 8 * SECTOR, _gpt(8).ljust(8 * SECTOR, b"\0")])
+def test_a_raw_image_has_its_size(content: bytes, image: Path) -> None:
+    image.write_bytes(content)
+    assert check_image(image) == len(content)
+
+
+def test_a_larger_file_than_its_partition_table_says_is_whole(image: Path) -> None:
+    image.write_bytes(_gpt(8).ljust(9 * SECTOR, b"\0"))
+    assert check_image(image) == 9 * SECTOR
+
+
+def test_a_link_to_an_image_is_one(image: Path, tmp_path: Path) -> None:
+    image.write_bytes(b"\0" * SECTOR)
+    (tmp_path / "link").symlink_to(image)
+    assert check_image(tmp_path / "link") == SECTOR
+
+
+def test_a_missing_image_is_not_found(image: Path) -> None:
+    with pytest.raises(NotFoundError, match="there is no disk image"):
+        check_image(image)
+
+
+@pytest.mark.parametrize(
+    ("magic", "name", "how"),
+    [
+        (b"QFI\xfb", "qcow2", "qemu-img convert -p -O raw"),
+        (b"KDMV", "vmdk", "qemu-img convert"),
+        (b"vhdxfile", "vhdx", "qemu-img convert"),
+        (b"\x1f\x8b", "gzip", "gunzip -k"),
+        (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
+        (b"\xfd7zXZ\x00", "xz", "unxz -k"),
+    ],
+)
+def test_another_format_is_named_with_the_way_to_convert_it(magic: bytes, name: str, how: str, image: Path) -> None:
+    image.write_bytes(magic.ljust(4 * SECTOR, b"\0"))
+    with pytest.raises(ConfigError, match=f"is {name}, and virshle clones raw ones") as caught:
+        check_image(image)
+    assert how in caught.value.hint
+
+
+@pytest.mark.parametrize("size", [0, 1, SECTOR - 1, SECTOR + 1])
+def test_an_image_of_no_whole_sectors_is_truncated(size: int, image: Path) -> None:
+    image.write_bytes(b"\0" * size)
+    with pytest.raises(ConfigError, match=f"is truncated: {size} bytes"):
+        check_image(image)
+
+
+@pytest.mark.parametrize("said", [9, 1024, 2**63])
+def test_an_image_that_ends_before_its_partition_table_says_is_truncated(said: int, image: Path) -> None:
+    image.write_bytes(_gpt(said).ljust(8 * SECTOR, b"\0"))
+    with pytest.raises(ConfigError, match="is truncated: it has 4KiB, its partition table says"):
+        check_image(image)
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(image: Path) -> None:
+    os.mkfifo(image)
+    with pytest.raises(ConfigError, match="no regular file"):
+        check_image(image)
+
+
+def test_a_device_is_no_image() -> None:
+    with pytest.raises(ConfigError, match="no regular file"):
+        check_image(Path("/dev/zero"))
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    before = open_descriptors()
+    with pytest.raises(ConfigError, match="no regular file"):
+        check_image(tmp_path)
+    assert open_descriptors() == before
+
+
+def test_a_file_under_a_file_cannot_be_read(image: Path) -> None:
+    image.write_bytes(b"")
+    with pytest.raises(ConfigError, match="cannot be read: Not a directory"):
+        check_image(image / "x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="SKIPPED LOUDLY: root may read every file")
+def test_an_unreadable_image_is_told_with_its_permissions(image: Path) -> None:
+    image.write_bytes(b"\0" * SECTOR)
+    image.chmod(0)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied") as caught:
+        check_image(image)
+    assert "ls -l" in caught.value.hint
+
+
+@pytest.mark.parametrize(("size", "image_size"), [(2, 2), (3, 2)])
+def test_a_disk_may_be_as_large_as_its_image_or_larger(size: int, image_size: int) -> None:
+    check_size(size, image_size, "it")
+
+
+def test_a_disk_is_never_shrunk() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_size(2**30, 2**31, "template 't', disk 'os'")
+    assert "template 't', disk 'os': size 1GiB is smaller than its image, which has 2GiB" in told(caught.value)

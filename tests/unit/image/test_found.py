@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from virshle.errors import ConfigError
+from virshle.image import Record, built, link, read_record
+from virshle.image.found import record_file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "image").mkdir()
+    return tmp_path / "image"
+
+
+def _built(folder: Path, *names: str) -> Path:
+    target = folder.parent / "store"
+    target.mkdir()
+    for name in names:
+        (target / name).write_text(f"{name}\n")
+    link(folder).symlink_to(target)
+    return target
+
+
+def test_what_was_never_built_or_is_gone_is_not_built(folder: Path) -> None:
+    assert built("x", folder) is None
+    link(folder).symlink_to("/nix/store/gone")
+    assert built("x", folder) is None
+
+
+def test_a_file_is_the_disk(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "store.raw").write_text("")
+    link(folder).symlink_to(tmp_path / "store.raw")
+    found = built("x", folder)
+    assert found is not None
+    assert (found.disk, found.kernel) == (tmp_path / "store.raw", None)
+
+
+@pytest.mark.parametrize("name", ["disk.raw", "nixos.raw", "nixos.img"])
+def test_a_folder_has_one_disk(name: str, folder: Path) -> None:
+    target = _built(folder, name, "README")
+    found = built("x", folder)
+    assert found is not None
+    assert (found.disk, found.store_path, found.kernel, found.cmdline) == (target / name, target, None, "")
+
+
+def test_disk_raw_is_taken_among_others(folder: Path) -> None:
+    target = _built(folder, "disk.raw", "data.raw", "x.img")
+    found = built("x", folder)
+    assert found is not None
+    assert found.disk == target / "disk.raw"
+
+
+def test_with_a_kernel_it_is_booted_by_it(folder: Path) -> None:
+    target = _built(folder, "disk.raw", "kernel", "initrd", "cmdline")
+    found = built("x", folder)
+    assert found is not None
+    assert (found.kernel, found.initrd, found.cmdline) == (target / "kernel", target / "initrd", "cmdline")
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ([], "has no disk"),
+        (["disk.qcow2"], "has no disk"),
+        (["a.raw", "b.raw"], r"has 2 disks: a\.raw, b\.raw"),
+        (["disk.raw", "kernel"], "has not all of kernel, initrd and cmdline"),
+        (["disk.raw", "kernel", "initrd"], "has not all of"),
+    ],
+)
+def test_what_is_no_image_is_told(names: list[str], why: str, folder: Path) -> None:
+    _built(folder, *names)
+    with pytest.raises(ConfigError, match=f"image 'x' is .*{why}"):
+        built("x", folder)
+
+
+def test_a_record_is_read_as_it_was_written(folder: Path) -> None:
+    when = datetime(2024, 5, 6, tzinfo=UTC)
+    record = Record(name="x", source=".#x", store_path="/nix/store/x", nix="2.18", built=when, parts=("a_1",))
+    record_file(folder).write_text(record.model_dump_json())
+    assert read_record(folder) == record
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"name": 1}'])
+def test_a_missing_or_broken_record_is_none(text: str | None, folder: Path) -> None:
+    if text is not None:
+        record_file(folder).write_text(text)
+    assert read_record(folder) is None

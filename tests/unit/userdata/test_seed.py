@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.unit.support import KEY, make_vm
+from virshle.model.names import check_file_name
+from virshle.plan import Run, Write
+from virshle.userdata import SEED, seed_steps
+
+FOLDER, RUN = Path("/s/vm/x"), Path("/r/vm/x")
+ODD = 'ssh-rsa AAAA "quoted" \\back {{ jinja }} $HOME # é: no'
+
+
+def _texts(**changes: Any) -> dict[str, str]:
+    steps = seed_steps(make_vm(**changes), FOLDER, RUN)
+    return {step.path.name: step.text for step in steps if isinstance(step, Write)}
+
+
+def test_it_is_made_anew_each_time_from_private_files() -> None:
+    steps = seed_steps(make_vm(), FOLDER, RUN)
+    writes = [step for step in steps if isinstance(step, Write)]
+    assert {step.path for step in writes} == {RUN / "meta-data", RUN / "user-data", RUN / "authorized_keys"}
+    assert {step.mode for step in writes} == {0o600}
+    assert [step.command.argv for step in steps if isinstance(step, Run)] == [
+        ("rm", "-f", "--", f"{FOLDER}/{SEED}"),
+        ("mkfs.vfat", "-n", "CIDATA", "-C", f"{FOLDER}/{SEED}", "1024"),
+        ("mcopy", "-oi", f"{FOLDER}/{SEED}", *(str(step.path) for step in writes), "::"),
+    ]
+
+
+def test_no_disk_can_have_the_seeds_name() -> None:
+    try:
+        check_file_name(Path(SEED).name)
+    except ValueError:
+        return
+    raise AssertionError(SEED)
+
+
+def test_the_guest_is_told_its_name_and_uuid() -> None:
+    vm = make_vm("web")
+    lines = dict(line.split(": ", 1) for line in _texts()["meta-data"].splitlines())
+    assert {key: json.loads(value) for key, value in lines.items()} == {
+        "instance-id": str(vm.uuid),
+        "local-hostname": "web",
+    }
+
+
+def test_simple_guests_are_told_the_keys_one_a_line() -> None:
+    assert _texts(authorized_keys=[KEY, ODD])["authorized_keys"] == f"{KEY}\n{ODD}\n"
+
+
+def _values(text: str, key: str) -> list[Any]:
+    """The JSON behind each `key:`."""
+    return [json.loads(value) for value in re.findall(rf"^ +(?:- )?{key}: (.*)$", text, re.MULTILINE)]
+
+
+def test_cloud_init_is_told_login_users_and_keys_whatever_is_in_them() -> None:
+    text = _texts(
+        authorized_keys=[ODD], users=[{"name": "ada", "authorized_keys": [KEY, ODD]}, {"name": "bob"}], login="op"
+    )["user-data"]
+    assert text.startswith("#cloud-config\n")
+    assert _values(text, "name") == ["op", "ada", "bob"]
+    assert _values(text, "ssh_authorized_keys") == [[ODD], [KEY, ODD], []]
+    assert text.isascii()
+
+
+def test_root_is_root_and_another_login_may_become_it() -> None:
+    assert "sudo" not in _texts(login="root")["user-data"]
+    assert 'sudo: "ALL=(ALL) NOPASSWD:ALL"' in _texts(login="op")["user-data"]
+
+
+def test_nobody_logs_in_by_password() -> None:
+    assert "ssh_pwauth: false" in _texts()["user-data"]

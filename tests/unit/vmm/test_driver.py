@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from virshle.errors import ConfigError
+from virshle.vmm import Launch, choose_driver, read_launch
+from virshle.vmm.driver import launch_file
+from virshle.vmm.qemu import Qemu
+
+LAUNCH = Launch(
+    hypervisor="qemu",
+    program="/usr/bin/qemu",
+    version="7.2",
+    accelerator="tcg",
+    why="no kvm",
+    ssh_port=22001,
+    started=datetime(2024, 5, 6, tzinfo=UTC),
+)
+
+
+def test_a_launch_is_read_as_it_was_written(tmp_path: Path) -> None:
+    launch_file(tmp_path).write_text(LAUNCH.model_dump_json())
+    assert read_launch(tmp_path) == LAUNCH
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[]", "\0", '{"novel": 1}'])
+def test_without_one_of_ours_there_is_none(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        launch_file(tmp_path).write_text(text)
+    assert read_launch(tmp_path) is None
+
+
+def test_qemu_runs_what_wants_it_and_what_does_not_care() -> None:
+    assert isinstance(choose_driver("auto"), Qemu)
+    assert isinstance(choose_driver("qemu"), Qemu)
+
+
+def test_a_hypervisor_that_cannot_be_driven_is_not_replaced_by_another() -> None:
+    with pytest.raises(ConfigError, match="cannot drive cloud-hypervisor"):
+        choose_driver("cloud-hypervisor")
