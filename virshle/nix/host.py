@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from virshle import log
 from virshle.errors import ConfigError
-from virshle.exec import Command, find_program, run
+from virshle.exec import Command, find_program, run, spawn_ok
 from virshle.exec.run import missing
 
 _OLDEST = (2, 4)
@@ -46,6 +47,7 @@ def find_nix(private: Path) -> NixHost:
     options = ("--extra-experimental-features", "nix-command flakes")
     if _DAEMON.exists() and os.access(_DAEMON, os.W_OK):
         return NixHost(program, version, "the nix daemon", {}, options)
+    options += _sandbox()
     if os.geteuid() == 0:
         # Without the daemon's build users root builds as itself.
         return NixHost(program, version, "/nix/store", {}, (*options, *_without_group()))
@@ -59,6 +61,14 @@ def find_nix(private: Path) -> NixHost:
 def _version(text: str) -> tuple[int, ...]:
     hit = re.search(r"(\d+(?:\.\d+)+)", text)
     return tuple(int(part) for part in hit[1].split(".")) if hit else (0,)
+
+
+def _sandbox() -> tuple[str, ...]:
+    """Off where it cannot be had, as in many containers: nix would refuse to build at all."""
+    if spawn_ok(Command(("unshare", "--user", "true"))):
+        return ()
+    log.warn("nix builds without its sandbox: this machine allows no user namespaces")
+    return ("--option", "sandbox", "false")
 
 
 def _without_group() -> tuple[str, ...]:
