@@ -63,9 +63,24 @@ ensure_programs() { # [PROGRAM: WHY]...
 		exit 1
 	fi
 	say "installing: ${packages[*]}"
-	apt-get -qq update
-	DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${packages[@]}" \
-		>/dev/null
+	export DEBIAN_FRONTEND=noninteractive
+	shown apt-get -q update
+	shown apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${packages[@]}"
+}
+
+# Runs a long command with its last line shown on a terminal, and all of them when it fails.
+shown() {
+	local log code=0
+	log=$(mktemp)
+	if [ -t 2 ]; then
+		"$@" 2>&1 | tee "$log" | while IFS= read -r line; do printf '\r\033[K  %.*s' 110 "$line" >&2; done || code=$?
+		printf '\r\033[K' >&2
+	else
+		"$@" >"$log" 2>&1 || code=$?
+	fi
+	[ $code = 0 ] || cat "$log" >&2
+	rm "$log"
+	return $code
 }
 
 # .venv with the locked packages and this checkout; again only when a lock file or the checkout's place changes.
@@ -73,8 +88,8 @@ ensure_venv() { # LOCKFILE
 	grep -qsxF "$(stamp "$1")" .venv/stamp && return 0
 	say "making the Python environment in .venv"
 	"${PYTHON:-python3}" -m venv --clear .venv
-	.venv/bin/pip -q --disable-pip-version-check install --require-hashes -r "$1"
-	.venv/bin/pip -q --disable-pip-version-check install --no-build-isolation --no-deps -e .
+	shown .venv/bin/pip --disable-pip-version-check install --require-hashes -r "$1"
+	shown .venv/bin/pip --disable-pip-version-check install --no-build-isolation --no-deps -e .
 	stamp "$1" >.venv/stamp
 	# What the tests need includes what virshle runs on.
 	if [ "$1" = requirements-dev.txt ]; then stamp requirements.txt >>.venv/stamp; fi

@@ -105,7 +105,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        log.note("interrupted; what was begun was undone")
+        log.note("interrupted")
         sys.exit(130)
     except RecursionError:
         show_error(VirshleError("something that was read is nested too deeply"))

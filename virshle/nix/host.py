@@ -44,7 +44,7 @@ def find_nix(private: Path) -> NixHost:
             f"nix {'.'.join(map(str, version))} is too old: it cannot build flakes",
             hint=f"install nix {'.'.join(map(str, _OLDEST))} or newer",
         )
-    options = ("--extra-experimental-features", "nix-command flakes")
+    options: tuple[str, ...] = ("--extra-experimental-features", "nix-command flakes")
     if _DAEMON.exists() and os.access(_DAEMON, os.W_OK):
         return NixHost(program, version, "the nix daemon", {}, options)
     options += _sandbox()

@@ -103,6 +103,8 @@ class Apply:
                 undone = self.undo()
                 if isinstance(error, VirshleError):
                     error.details += undone
+                elif undone:
+                    log.note("\n".join(undone))
         finally:
             for journal in self._journals.values():
                 journal.close()
