@@ -22,7 +22,13 @@ def situation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp: FakeProcess) 
     """Sets who we are and what of Nix is there."""
 
     def set_to(
-        *, version: str = "nix (Nix) 2.18.1", uid: int = 0, daemon: str = "", group: bool = True, ours: bool = False
+        *,
+        version: str = "nix (Nix) 2.18.1",
+        uid: int = 0,
+        daemon: str = "",
+        group: bool = True,
+        ours: bool = False,
+        namespaces: bool = True,
     ) -> None:
         program = tmp_path / "bin" / "nix"
         program.parent.mkdir()
@@ -30,6 +36,7 @@ def situation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp: FakeProcess) 
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(program.parent))
         fp.register([str(program), "--version"], stdout=version)
+        fp.register(["unshare", "--user", "true"], returncode=0 if namespaces else 1)
         socket = tmp_path / "socket"
         if daemon:
             socket.write_text("")
@@ -107,3 +114,18 @@ def test_anybody_else_gets_a_store_of_their_own(daemon: str, situation: Situatio
         "NIX_LOG_DIR": "/state/nix/var/log/nix",
         "NIX_CONF_DIR": "/state/nix/etc/nix",
     }
+
+
+@pytest.mark.parametrize(("namespaces", "more"), [(True, ()), (False, ("--option", "sandbox", "false"))])
+def test_where_there_can_be_no_sandbox_it_is_off_and_said(
+    namespaces: bool, more: tuple[str, ...], situation: Situation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    situation(namespaces=namespaces)
+    assert find_nix(PRIVATE).options == (*FEATURES, *more)
+    assert ("without its sandbox" in capsys.readouterr().err) is bool(more)
+
+
+def test_the_daemons_own_sandbox_is_left_as_it_is(situation: Situation, fp: FakeProcess) -> None:
+    situation(daemon="ours", namespaces=False)
+    assert find_nix(PRIVATE).options == FEATURES
+    assert ["unshare", "--user", "true"] not in [list(call) for call in fp.calls]

@@ -1,0 +1,40 @@
+"""`v` as it is run: its exit code, its stdout and its stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+
+from virshle.cli.main import main
+
+
+class Ran(NamedTuple):
+    code: int | str | None
+    out: str
+    err: str
+
+
+V = Callable[..., Ran]
+
+
+@pytest.fixture
+def v(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[V]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    umask = os.umask(0o022)
+
+    def run(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["v", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as done:
+            main()
+        return Ran(done.value.code, *capsys.readouterr())
+
+    yield run
+    os.umask(umask)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

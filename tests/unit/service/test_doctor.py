@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fakehost import FakeHost
+from tests.unit.support import make_vm, put_broken, put_vm, snapshot, uuid_of
+from virshle.errors import ConfigError
+from virshle.exec import find_program
+from virshle.fs import Lock
+from virshle.model.arch import host_arch
+from virshle.nix import NixHost
+from virshle.service import doctor
+from virshle.service.doctor import Check, examine
+from virshle.service.node import Node
+from virshle.store import Layout
+
+Look = Callable[[], dict[str, Check]]
+
+
+@pytest.fixture
+def look(node: Node, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Look:
+    monkeypatch.setattr(doctor, "find_nix", lambda _: NixHost("nix", (2, 18, 1), "/nix/store"))
+    monkeypatch.setattr(doctor, "find_firmware", lambda _: (Path("/fw/code"), Path("/fw/vars")))
+    monkeypatch.setattr(doctor, "kvm_problem", lambda _: "")
+    return lambda: {check.name: check for check in examine(node)}
+
+
+def test_a_host_with_all_is_well(look: Look) -> None:
+    assert {check.ok for check in look().values()} == {"yes"}
+    assert look()[host_arch().qemu].found == "version 7.2.22"
+    assert look()["nix"].found == "2.18.1, builds go to /nix/store"
+    assert look()["VMs"].found == "0 whole, 0 of them running"
+
+
+def test_looking_changes_nothing(look: Look, node: Node, layout: Layout) -> None:
+    layout.staged(uuid_of("left")).mkdir()
+    put_vm(layout, make_vm(), links=False)
+    before = snapshot(layout.paths.state)
+    look()
+    assert snapshot(layout.paths.state) == before
+    Lock(layout.staged(uuid_of("left")), patience=0).release()
+
+
+def test_a_missing_program_is_told_with_its_package(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_program", lambda name: None if name == "mcopy" else find_program(name))
+    assert look()["mcopy"].ok == "no"
+    assert "apt-get install mtools" in look()["mcopy"].remedy
+    assert "host programs" not in look()
+
+
+def test_no_kvm_is_a_limit_not_a_fault(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "kvm_problem", lambda _: "/dev/kvm is not there")
+    assert look()["KVM"].ok == "limited"
+    assert "software emulation" in look()["KVM"].found
+
+
+def test_what_cannot_be_found_is_told_with_its_hint(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: object) -> tuple[Path, Path]:
+        raise ConfigError("no firmware", hint="install it")
+
+    monkeypatch.setattr(doctor, "find_firmware", none)
+    assert look()["UEFI firmware"] == Check("UEFI firmware", "limited", "no firmware", "install it")
+
+
+def test_broken_vms_and_leftovers_are_told(look: Look, layout: Layout) -> None:
+    put_vm(layout, make_vm(), links=False)
+    put_broken(layout, uuid_of("bad"), name="bad")
+    layout.staged(uuid_of("left")).mkdir()
+    found = look()
+    assert found["VM bad"].ok == "no"
+    assert "Invalid JSON" in found["VM bad"].found
+    assert found["VMs"].found == "1 whole, 0 of them running"
+    assert found["leftover"].ok == "limited"
+
+
+def test_a_folder_that_may_not_be_written_is_told(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: "state" not in str(path))
+    assert look()["state folder"].ok == "no"
+    assert "VIRSHLE_STATE_DIR" in look()["state folder"].remedy
+    assert look()["runtime folder"].ok == "yes"
+
+
+def test_folders_are_not_made_by_looking(node: Node, look: Look, tmp_path: Path) -> None:
+    fresh = replace(node, config=replace(node.config, paths=replace(node.config.paths, state=tmp_path / "a" / "b")))
+    checks = {check.name: check for check in examine(fresh)}
+    assert checks["state folder"].found.endswith("(not made yet)")
+    assert not (tmp_path / "a").exists()
+
+
+def test_warnings_of_the_configuration_are_told(node: Node, look: Look) -> None:
+    warned = replace(node, config=replace(node.config, warnings=["node.alias has no effect"]))
+    assert Check("configuration", "limited", "node.alias has no effect") in examine(warned)

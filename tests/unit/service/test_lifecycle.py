@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fakehost import FakeHost
+from tests.unit.service.conftest import Guest
+from tests.unit.support import make_vm, mark_running, put_broken, put_vm, snapshot, told, uuid_of
+from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError, TimedOutError, VirshleError
+from virshle.fs import Lock
+from virshle.service.create import Order, create
+from virshle.service.lifecycle import delete, start, stop, wait_ready
+from virshle.service.node import Entry, Node
+from virshle.store import Layout
+
+BAD = uuid_of("bad")
+
+
+@pytest.fixture
+def web(node: Node, guest: Guest, host: FakeHost) -> Entry:
+    """Created and stopped."""
+    create(node, Order("t", "web"))
+    host.calls.clear()
+    return node.store.find("web")
+
+
+def test_a_start_runs_the_vm_and_tells_how(web: Entry, node: Node, host: FakeHost) -> None:
+    started = start(node, web)
+    assert started.launch is not None
+    assert (started.already, started.launch.version) == (False, "7.2.22")
+    assert node.process(web.uuid) is not None
+    assert host.ran("mkfs.vfat")
+    assert host.ran(f"guest={web.name}")
+
+
+def test_the_vmm_holds_no_lock_of_ours(web: Entry, node: Node, host: FakeHost) -> None:
+    start(node, web)
+    handed = {argv[0]: locks for argv, locks in zip(host.calls, host.locks[-len(host.calls) :], strict=True)}
+    assert handed["setsid"] == ()
+    assert len(handed["mcopy"]) == 1
+
+
+def test_a_running_vm_is_left_as_it_is(web: Entry, node: Node, host: FakeHost) -> None:
+    start(node, web)
+    host.calls.clear()
+    again = start(node, web)
+    assert again.already
+    assert again.launch is not None
+    assert host.calls == []
+
+
+@pytest.mark.parametrize("how", ["missing", "a folder", "a link to elsewhere"])
+@pytest.mark.parametrize("name", ["disk/os", "boot/efivars.fd"])
+def test_a_vm_without_its_files_is_not_started(how: str, name: str, web: Entry, node: Node, host: FakeHost) -> None:
+    path = web.folder / name
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how == "a link to elsewhere":
+        path.symlink_to("/etc/passwd")
+    with pytest.raises(ConflictError, match=f"web cannot start: .*{path.name}"):
+        start(node, web)
+    assert host.calls == []
+
+
+def test_a_folder_on_the_way_may_not_lead_elsewhere(web: Entry, node: Node, tmp_path: Path) -> None:
+    (web.folder / "disk").rename(tmp_path / "elsewhere")
+    (web.folder / "disk").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConflictError, match="cannot start"):
+        start(node, web)
+
+
+def test_a_qemu_that_dies_at_once_is_told_with_its_log(web: Entry, node: Node, host: FakeHost) -> None:
+    def die(run: Path) -> None:
+        (web.folder / "log/vmm.log").write_text("qemu: no such machine\n")
+        host.die()
+
+    host.launched = die
+    with pytest.raises(HostError, match="gave up waiting") as caught:
+        start(node, web)
+    assert "qemu: no such machine" in told(caught.value)
+    assert node.process(web.uuid) is None
+
+
+def test_a_start_that_fails_late_ends_what_it_started(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
+    def interrupt(run: Path) -> None:
+        raise KeyboardInterrupt
+
+    host.launched = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        start(node, web)
+    assert host.alive == set()
+    assert any(argv[0] == "sh" and "kill -KILL" in argv[2] for argv in host.calls)
+
+
+def test_two_do_not_start_one_vm_at_once(web: Entry, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lock.__init__, "__kwdefaults__", {"shared": False, "patience": 0})
+    with Lock(web.folder), pytest.raises(ConflictError, match="is locked"):
+        start(node, web)
+
+
+def test_a_vm_that_went_in_the_meantime_is_not_found(web: Entry, node: Node) -> None:
+    delete(node, web)
+    for act in (start, stop, delete):
+        with pytest.raises(NotFoundError, match="was deleted in the meantime"):
+            act(node, web)
+
+
+def test_a_dry_start_shows_all_and_starts_nothing(web: Entry, node: Node, host: FakeHost) -> None:
+    shown: list[str] = []
+    before = snapshot(node.config.paths.state)
+    start(replace(node, dry_run=shown.append), web)
+    assert snapshot(node.config.paths.state) == before
+    assert any("setsid --fork" in text for text in shown)
+    assert {argv[1] for argv in host.calls} <= {"--version"}
+    assert host.alive == set()
+
+
+def test_a_stop_presses_the_power_button(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
+    start(node, web)
+    assert stop(node, web).how == "gracefully"
+    assert "system_powerdown" in guest.asked
+    assert not host.ran("kill")
+    assert not node.layout.run(web.uuid).exists()
+
+
+def test_a_stopped_vm_is_stopped_already(web: Entry, node: Node, guest: Guest) -> None:
+    assert stop(node, web).how == "already"
+    assert guest.asked == []
+
+
+def test_a_guest_that_does_not_power_off_is_left_running(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
+    start(node, web)
+    guest.power_button = lambda: None
+    with pytest.raises(TimedOutError, match=r"web did not power off within 0\.05 s and is left running") as caught:
+        stop(node, web, timeout=0.05)
+    assert "v stop --force web" in caught.value.hint
+    assert node.process(web.uuid) is not None
+    assert not host.ran("kill")
+
+
+def test_only_force_cuts_its_power(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
+    start(node, web)
+    guest.power_button = lambda: None
+    assert stop(node, web, force=True, timeout=0.05).how == "by force"
+    assert ("kill", "-KILL", str(os.getpid())) in host.calls
+    assert node.process(web.uuid) is None
+
+
+@pytest.mark.xfail(
+    strict=True, reason="BUG: service/lifecycle.py stop: --force cuts no power where the button cannot be pressed"
+)
+def test_force_works_where_qemu_does_not_listen(web: Entry, node: Node, guest: Guest) -> None:
+    start(node, web)
+
+    def broken() -> None:
+        raise HostError("QEMU closed its QMP socket")
+
+    guest.power_button = broken
+    assert stop(node, web, force=True, timeout=0.05).how == "by force"
+
+
+def test_a_delete_removes_all_of_it_and_nothing_else(web: Entry, node: Node, layout: Layout) -> None:
+    put_vm(layout, make_vm("db", 7))
+    assert delete(node, web) == "web"
+    assert [entry.name for entry in node.store.entries()] == ["db"]
+    assert [path.name for path in layout.names.iterdir()] == ["db"]
+    assert [path.name for path in layout.ids.iterdir()] == ["7"]
+
+
+def test_a_running_vm_is_not_deleted(web: Entry, node: Node, host: FakeHost) -> None:
+    start(node, web)
+    before = snapshot(web.folder)
+    with pytest.raises(ConflictError, match="web is running, and nothing was deleted") as caught:
+        delete(node, web)
+    assert "v stop web" in caught.value.hint
+    assert snapshot(web.folder) == before
+    assert host.alive
+
+
+def test_force_deletes_it_and_cuts_its_power_first(web: Entry, node: Node, host: FakeHost) -> None:
+    start(node, web)
+    host.calls.clear()
+    delete(node, web, force=True)
+    assert host.calls[0][0] == "kill"
+    assert host.alive == set()
+    assert not web.folder.exists()
+
+
+def test_a_broken_vm_is_deleted_only_by_force(node: Node, layout: Layout) -> None:
+    folder = put_broken(layout, BAD, name="bad")
+    entry = node.store.find("bad")
+    with pytest.raises(ConflictError, match="bad is broken"):
+        delete(node, entry)
+    assert folder.exists()
+    delete(node, entry, force=True)
+    assert not folder.exists()
+    assert list(layout.names.iterdir()) == []
+
+
+@pytest.mark.xfail(
+    strict=True, reason="BUG: service/lifecycle.py delete: a broken VM's process is left running without its disks"
+)
+def test_force_cuts_the_power_of_a_broken_vm_too(node: Node, layout: Layout, host: FakeHost) -> None:
+    put_broken(layout, BAD, name="bad")
+    mark_running(layout, BAD)
+    host.alive.add(os.getpid())
+    delete(node, node.store.find("bad"), force=True)
+    assert host.alive == set()
+
+
+@pytest.mark.parametrize("act", [start, stop, delete], ids=["start", "stop", "delete"])
+def test_a_broken_vm_is_left_alone(act: object, node: Node, layout: Layout, host: FakeHost) -> None:
+    put_broken(layout, BAD, name="bad")
+    before = snapshot(layout.paths.state)
+    with pytest.raises(ConflictError, match="bad is broken"):
+        act(node, node.store.find("bad"))  # type: ignore[operator]
+    assert snapshot(layout.paths.state) == before
+
+
+@pytest.mark.xfail(
+    strict=True, reason="BUG: service/node.py locked: NotADirectoryError (and PermissionError) of Lock come out raw"
+)
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_vm_that_is_no_folder_is_an_error_to_act_on(kind: str, node: Node, layout: Layout, tmp_path: Path) -> None:
+    if kind == "file":
+        layout.vm(BAD).write_text("")
+    else:
+        put_vm(layout, make_vm("bad")).rename(tmp_path / "elsewhere")
+        layout.vm(BAD).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(VirshleError):
+        delete(node, node.store.find(str(BAD)), force=True)
+
+
+def test_a_delete_that_is_interrupted_is_finished_by_the_next_change(
+    web: Entry, node: Node, layout: Layout, host: FakeHost
+) -> None:
+    def interrupt(argv: tuple[str, ...]) -> None:
+        if argv[:2] == ("rm", "-f"):
+            raise KeyboardInterrupt
+
+    host.before = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        delete(node, web)
+    assert node.store.entries() == []
+    host.before = lambda argv: None
+    create(node, Order("t", "web"))
+    assert [path.name for path in layout.vms.iterdir()] == [str(node.store.find("web").uuid)]
+
+
+def test_a_guest_is_ready_when_it_says_so(web: Entry, node: Node, host: FakeHost) -> None:
+    vm = web.whole().model_copy(update={"ready": "guest"})
+    start(node, web)
+    (node.layout.run(vm.uuid) / "ready").write_text("X=1\nREADY=1\n")
+    what, _ = wait_ready(node, vm, 30)
+    assert what == "web to say that it is ready"
+
+
+def test_a_guest_that_ends_is_not_waited_for(web: Entry, node: Node, host: FakeHost) -> None:
+    vm = web.whole().model_copy(update={"ready": "guest"})
+    start(node, web)
+    host.die()
+    (web.folder / "log/console.log").write_text("Kernel panic\n")
+    with pytest.raises(HostError, match="gave up waiting for web to say") as caught:
+        wait_ready(node, vm, 600)
+    assert "Kernel panic" in told(caught.value)
+
+
+def test_a_guest_that_takes_too_long_is_left_running(web: Entry, node: Node, host: FakeHost) -> None:
+    vm = web.whole().model_copy(update={"ready": "guest"})
+    start(node, web)
+    with pytest.raises(TimedOutError):
+        wait_ready(node, vm, 0.05)
+    assert host.alive
+
+
+def test_without_a_net_nothing_says_when_a_guest_with_ssh_is_ready(node: Node) -> None:
+    with pytest.raises(ConflictError, match="nothing says when web is ready"):
+        wait_ready(node, make_vm(nets=[], ready="ssh"), 1)
+
+
+def test_a_vm_for_a_hypervisor_we_cannot_drive_is_not_started(node: Node, layout: Layout, host: FakeHost) -> None:
+    put_vm(layout, make_vm("ch", hypervisor="cloud-hypervisor"))
+    with pytest.raises(ConfigError, match="cloud-hypervisor"):
+        start(node, node.store.find("ch"))
+    assert host.calls == []
