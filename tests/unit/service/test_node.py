@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_vm, uuid_of
 from virshle.errors import NotFoundError
-from virshle.fs import try_lock
+from virshle.fs import Lock, try_lock
 from virshle.service.node import Node
 from virshle.service.template import config_warnings, template_rows
 from virshle.store import Layout
@@ -48,15 +46,19 @@ def test_a_vm_is_read_again_once_it_is_locked(node: Node, layout: Layout) -> Non
         assert entry.whole().vcpu == 7
 
 
-def test_a_vm_that_was_renamed_away_while_it_was_waited_for_is_gone(node: Node, layout: Layout) -> None:
+def test_a_vm_that_was_renamed_away_while_it_was_waited_for_is_gone(
+    node: Node, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = put_vm(layout, make_vm())
     seen = node.store.find("web")
-    elsewhere = folder.rename(layout.leaving(uuid_of("web")))
-    with pytest.raises(NotFoundError, match="was deleted in the meantime"), node.apply() as apply:
-        with node.locked(replace(seen, folder=elsewhere), apply):
-            pass
-        with node.locked(seen, apply):
-            pass
+    # It was open, and is another's when it is locked at last.
+    monkeypatch.setattr(Lock, "_take", lambda *_: folder.rename(layout.leaving(uuid_of("web"))))
+    with (
+        pytest.raises(NotFoundError, match="was deleted in the meantime"),
+        node.apply() as apply,
+        node.locked(seen, apply),
+    ):
+        pytest.fail("it was worked on")
 
 
 def test_templates_are_listed_with_what_keeps_them_from_being_used(node: Node) -> None:
