@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from virshle.errors import ConflictError, HostError, VirshleError
+from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
@@ -108,10 +108,13 @@ def caller_home() -> Path:
 
 def expand(path: str | Path) -> Path:
     """`~` is the caller's home; the result is absolute but not resolved."""
-    text = str(path)
-    if text == "~" or text.startswith("~/"):
-        return caller_home() / text[2:]
-    return Path(text).expanduser().absolute()
+    first, *rest = Path(path).parts or (".",)
+    if first == "~":
+        return caller_home().joinpath(*rest)
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(f"{path}: there is no user {first[1:]!r}", hint="write the path in full") from None
 
 
 @contextmanager

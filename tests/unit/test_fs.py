@@ -182,13 +182,11 @@ def test_expanding_makes_absolute_and_resolves_nothing(tmp_path: Path, monkeypat
     assert expand(Path("a")) == tmp_path / "a"
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: fs.py expand: ~USER of nobody is a RuntimeError")
 def test_a_home_of_nobody_is_an_error_to_act_on() -> None:
     with pytest.raises(VirshleError):
         expand("~no-such-user-at-all/disk.raw")
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: fs.py expand: `~//x` leaves the home, since joining an absolute path does")
 def test_two_slashes_after_the_tilde_are_one(tmp_path: Path) -> None:
     assert expand("~//x") == tmp_path / "home" / "x"
 

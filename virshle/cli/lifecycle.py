@@ -25,6 +25,7 @@ def told(text: str) -> None:
 def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bool = False) -> int:
     """Acts on every VM, gives a reason for each failure, and the first failure's exit code at the end."""
     failures: list[VirshleError] = []
+    bugs: list[Exception] = []
 
     def attempt(entry: Entry) -> None:
         try:
@@ -32,6 +33,8 @@ def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bo
         except VirshleError as error:
             failures.append(error)
             show_error(error, "error" if len(entries) == 1 else f"error: {entry.name}")
+        except Exception as bug:
+            bugs.append(bug)
 
     if together and len(entries) > 1:
         # Daemon threads: Ctrl-C does not wait for guests that take their time.
@@ -43,6 +46,8 @@ def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bo
     else:
         for entry in entries:
             attempt(entry)
+    if bugs:
+        raise bugs[0]
     if failures and len(entries) > 1:
         told(f"{len(failures)} of {len(entries)} failed")
     return failures[0].exit_code if failures else 0

@@ -133,6 +133,6 @@ def show_error(error: VirshleError, prefix: str = "error") -> None:
     """What failed and why, the details, and what to do next; on stderr."""
     click.secho(f"{prefix}: {log.printable(error.message)}", fg="red" if log.coloured() else None, err=True)
     for line in error.details:
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {log.printable(line)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"hint: {log.printable(error.hint)}", err=True)

@@ -37,7 +37,7 @@ def find_paths(environ: Mapping[str, str] = os.environ, *, root: bool | None = N
         config = _xdg(environ, "XDG_CONFIG_HOME", "~/.config") / "virshle/config.toml"
         system = Path("/etc/virshle/config.toml")
         chosen = {"state": (state, "XDG_STATE_HOME"), "config": (config, "XDG_CONFIG_HOME")}
-        if runtime := environ.get("XDG_RUNTIME_DIR"):
+        if (runtime := environ.get("XDG_RUNTIME_DIR", "")).startswith("/"):
             chosen["run"] = (Path(runtime) / "virshle", "XDG_RUNTIME_DIR")
         else:
             chosen["run"] = (state / "run", "there is no XDG_RUNTIME_DIR")

@@ -25,8 +25,11 @@ def problems_error(name: str, problems: list[str]) -> ConfigError:
 
 def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """A line for each problem that the schema finds."""
-    for problem in error.errors(include_url=False, include_context=False):
+    problems = error.errors(include_url=False, include_context=False)
+    for problem in problems:
         key: Key = problem["loc"]
+        if any(other["loc"][: len(key)] == key and len(other["loc"]) > len(key) for other in problems):
+            continue  # only says that what is inside is wrong
         path = dotted(key)
         if problem["type"] == "extra_forbidden":
             yield f"{path}: unknown key" + maybe(str(key[-1]), _known_keys(model, key[:-1]))
@@ -50,7 +53,7 @@ def cross_check(data: dict[str, Any], known_images: Iterable[str]) -> Iterator[s
     templates = _tables(_table(data.get("template")).get("vm"))
     images = _tables(data.get("image"))
     for key, tables in (("template.vm", templates), ("image", images)):
-        names = [str(table.get("name")) for table in tables]
+        names = [str(table["name"]) for table in tables if "name" in table]
         yield from (f"{key}: two are named {name!r}" for name in sorted(set(names)) if names.count(name) > 1)
     known = {*known_images, *(str(image.get("name")) for image in images)}
     for t, template in enumerate(templates):
@@ -78,13 +81,12 @@ def dotted(key: Key) -> str:
 
 
 def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
-    """The keys of the section at `key`."""
-    inner: Any = model
+    """The keys of the section at `key`. In a table of tables, as `dhcp.fake.pool` is, a name is no key of a section."""
+    inner: type[BaseModel] | None = model
     for part in key:
-        if isinstance(part, int) or inner is None:
+        if isinstance(part, int) or inner is None or part not in inner.model_fields:
             continue
-        field = inner.model_fields.get(part) if isinstance(inner, type) and issubclass(inner, BaseModel) else None
-        inner = _section_of(field.annotation) if field else None
+        inner = _section_of(inner.model_fields[part].annotation)
     return list(inner.model_fields) if inner is not None else []
 
 
@@ -97,7 +99,9 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 def unused_keys(section: BaseModel, key: Key = ()) -> Iterator[str]:
     """A line for each key that is set and has no effect."""
-    for name in section.model_fields_set:
+    for name in type(section).model_fields:
+        if name not in section.model_fields_set:
+            continue
         value = getattr(section, name)
         extra = type(section).model_fields[name].json_schema_extra
         if isinstance(extra, dict) and "unused" in extra:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from virshle.model.names import FileName
 from virshle.model.units import Size
-from virshle.model.vm import Hypervisor, Ready
+from virshle.model.vm import Hypervisor, Login, Ready
 
 NET_TYPES = ("user", "tap", "macvtap", "vhost")
 
@@ -127,7 +127,7 @@ class VmTemplate(_Section):
     net: tuple[NetTemplate, ...] = ()
     extra: ExtraSection | None = None
     hypervisor: Hypervisor = "auto"
-    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    user: Login = "root"
     """Whom `v ssh` logs in as."""
     ready: Ready | None = None
     """Who says that it is ready; by default the guest where its disk is an image, else its ssh server."""

@@ -33,8 +33,8 @@ def blank(target: Path, size: int) -> list[Step]:
 
 
 def _allocated(path: Path) -> int:
-    """Bytes of data in it, holes left out."""
-    return path.stat().st_blocks * 512
+    """Bytes of data in it, holes left out; 0 where a dry run plans with what is not there yet."""
+    return path.stat().st_blocks * 512 if path.exists() else 0
 
 
 def need_space(folder: Path, sources: Iterable[Path], copies: int) -> None:

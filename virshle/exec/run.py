@@ -16,6 +16,7 @@ from typing import IO, NoReturn
 
 from virshle import log
 from virshle.errors import ConfigError, HostError, TimedOutError
+from virshle.fs import explained
 
 _KEPT = (
     "PATH",
@@ -113,6 +114,9 @@ def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> R
         process = _open(command, () if command.detached else tuple(locks))
     except FileNotFoundError:
         raise missing(command.argv[0]) from None
+    except OSError as error:
+        message = f"`{command.argv[0]}` cannot be run: {error.strerror}"
+        raise HostError(message, details=[f"command: {command.shell()}"]) from error
     try:
         stdout, stderr = process.communicate(timeout=command.timeout)
     except subprocess.TimeoutExpired:
@@ -149,7 +153,8 @@ def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
 def _output(into: Path | None) -> AbstractContextManager[IO[bytes] | int]:
     if into is None:
         return nullcontext(subprocess.PIPE)
-    return os.fdopen(os.open(into, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+    with explained("write the log"):
+        return os.fdopen(os.open(into, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -167,7 +172,9 @@ def missing(program: str) -> ConfigError:
 def failure(result: Result, *, hint: str = "") -> HostError:
     """The command, its exit code and what it said, once."""
     code = result.code
-    how = f"was killed by {Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+    # Real-time signals have numbers only.
+    names = {number.value: number.name for number in Signals}
+    how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"failed with exit code {code}"
     said = (result.stderr.strip() or result.stdout.strip()).splitlines()[-12:]
     return HostError(
         f"`{result.command.argv[0]}` {how}",

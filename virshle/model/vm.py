@@ -58,7 +58,7 @@ class KernelBoot(_Frozen):
     kind: Literal["kernel"] = "kernel"
     kernel: Inside
     initrd: Inside
-    cmdline: str
+    cmdline: str = Field(pattern=r"^[^\x00\n]*$")
 
 
 class FirmwareBoot(_Frozen):
@@ -78,15 +78,20 @@ class Origin(_Frozen):
     store_path: str | None = None
 
 
+LOGIN = r"[a-z_][a-z0-9_-]{0,31}"
+Login = Annotated[str, Field(pattern=f"^{LOGIN}$")]
+"""The name of a user in a guest."""
+
+
 class User(_Frozen):
-    name: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    name: Login
     authorized_keys: tuple[PublicKey, ...] = ()
 
 
 class Vm(_Frozen):
     version: Literal[1] = 1
     uuid: UUID
-    id: int = Field(gt=0)
+    id: int = Field(gt=0, lt=2**31)
     name: VmName
     template: str
     created: datetime
@@ -100,7 +105,7 @@ class Vm(_Frozen):
     origin: Origin
     ready: Ready = "guest"
     """Who says that the VM is ready: the guest itself, or its ssh server by answering."""
-    login: str = "root"
+    login: Login = "root"
     """The user `v ssh` logs in as."""
     account: UUID | None = None
     """A tag to select by."""

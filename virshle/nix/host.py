@@ -65,7 +65,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _sandbox() -> tuple[str, ...]:
     """Off where it cannot be had, as in many containers: nix would refuse to build at all."""
-    if spawn_ok(Command(("unshare", "--user", "true"))):
+    if find_program("unshare") is None or spawn_ok(Command(("unshare", "--user", "true"))):
         return ()
     log.warn("nix builds without its sandbox: this machine allows no user namespaces")
     return ("--option", "sandbox", "false")

@@ -52,7 +52,7 @@ class NixLog:
             if text.strip():
                 self.errors.append(_ANSI.sub("", text))
             return
-        with suppress(ValueError, KeyError, IndexError, TypeError):
+        with suppress(ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
             self._message(json.loads(text[5:]))
 
     def _message(self, message: dict[str, Any]) -> None:

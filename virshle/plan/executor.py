@@ -87,9 +87,10 @@ class Apply:
         journal.write(step)
         try:
             make(step, [lock.fd for lock in self._locks if lock.fd >= 0], Silent())
-        except VirshleError as error:
+        except Exception as error:
+            # Whatever it is: the rest is undone all the same, and the first failure stays the one that is told.
             journal.failed(error)
-            return f"could not undo ({error.message}): {step.shell()}"
+            return f"could not undo ({error}): {step.shell()}"
         return f"undone: {step.shell()}"
 
     def __enter__(self) -> Apply:
@@ -112,17 +113,21 @@ class Apply:
                 lock.release()
 
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C does not cut the undoing short."""
+    """A second Ctrl-C, or a terminal that is closed, does not cut the undoing short."""
     if current_thread() is not main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _INTERRUPTS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def make(step: Step, locks: list[int], progress: Progress) -> None:
@@ -198,15 +203,15 @@ class _Journal:
     def write(self, step: Step) -> None:
         self._line(f"# {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {step.why}\n{step.shell()}\n")
 
-    def failed(self, error: VirshleError) -> None:
-        self._line(f"# failed: {log.printable(error.message)}\n")
+    def failed(self, error: Exception) -> None:
+        self._line(f"# failed: {log.printable(str(error))}\n")
 
     def _line(self, text: str) -> None:
         if self._path is None:
             return
         self._waiting.append(text)
         try:
-            self._file = self._file or os.fdopen(_private(self._path), "a", encoding="utf-8")
+            self._file = self._file or os.fdopen(_private(self._path), "a", encoding="utf-8", errors="surrogateescape")
             self._file.write("".join(self._waiting))
             self._file.flush()
             self._waiting.clear()
@@ -217,7 +222,8 @@ class _Journal:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # told when it was written
+                self._file.close()
 
 
 def _private(path: Path) -> int:

@@ -42,7 +42,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Write:
-    """A whole file, written atomically."""
+    """A whole file of lines, written atomically."""
 
     why: str
     path: Path
@@ -50,9 +50,12 @@ class Write:
     mode: int = 0o600
     undo: tuple[Step, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.text and not self.text.endswith("\n"):
+            raise ValueError("a file of lines ends with one: what is shown, a here document, could do no other")
+
     def shell(self) -> str:
-        path = shlex.quote(str(self.path))
-        text = self.text if self.text.endswith("\n") else self.text + "\n"
+        path, text = shlex.quote(str(self.path)), self.text
         mark = "EOF"
         while mark in text.splitlines():
             mark += "_"

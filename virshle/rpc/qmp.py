@@ -42,24 +42,22 @@ class Qmp:
     def shell(self) -> str:
         """The same by socat, which must stay a moment for the answer."""
         lines = " ".join(shlex.quote(line) for line in ('{"execute":"qmp_capabilities"}', self._line()))
-        return f"printf '%s\\n' {lines} | socat -t2 - {shlex.quote(f'UNIX-CONNECT:{self.socket}')}"
+        return f"printf '%s\\n' {lines} | socat -t2 - {shlex.quote(f'UNIX-CONNECT:{_escaped(self.socket)}')}"
 
     def send(self) -> Reply:
         """The answer's `return`. Raises HostError when there is no QEMU or it refuses, TimedOutError when it
         does not answer."""
         if not self.quiet:
             log.command(self.shell())
-        deadline = time.monotonic() + self.timeout
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                _bound(connection, deadline)
+                talk = _Conversation(connection, time.monotonic() + self.timeout)
                 connection.connect(str(self.socket))
-                with connection.makefile("rb") as lines:
-                    _read(connection, lines, deadline, "QMP")
-                    connection.sendall(b'{"execute":"qmp_capabilities"}\n')
-                    _read(connection, lines, deadline, "return")
-                    connection.sendall(self._line().encode() + b"\n")
-                    answer = _read(connection, lines, deadline, "return")["return"]
+                talk.hear("QMP")
+                talk.say('{"execute":"qmp_capabilities"}')
+                talk.hear("return")
+                talk.say(self._line())
+                answer = talk.hear("return")["return"]
         except TimeoutError:
             raise TimedOutError(
                 f"QEMU did not answer `{self.command}` within {self.timeout:g} s",
@@ -71,19 +69,56 @@ class Qmp:
         return answer if isinstance(answer, dict) else {"": answer}
 
 
-def _bound(connection: socket.socket, deadline: float) -> None:
-    connection.settimeout(max(deadline - time.monotonic(), 0.001))
+def _escaped(path: Path) -> str:
+    """socat's addresses end at a comma (socat(1))."""
+    return str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
 
 
-def _read(connection: socket.socket, lines: Any, deadline: float, key: str) -> Reply:
-    """The next message that has `key`; events are passed over."""
-    while True:
-        _bound(connection, deadline)
-        line = lines.readline()
-        if not line:
-            raise HostError("QEMU closed its QMP socket before it answered", hint="`v logs VM --vmm` may say why")
+class _Conversation:
+    """Lines of JSON to and fro, all of them before one deadline."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+        self._heard = b""
+        self._bound()
+
+    def _bound(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+
+    def say(self, line: str) -> None:
+        self._bound()
+        self._connection.sendall(line.encode() + b"\n")
+
+    def hear(self, key: str) -> Reply:
+        """The next message that has `key`; events are passed over."""
+        while True:
+            while b"\n" not in self._heard:
+                self._bound()
+                block = self._connection.recv(65536)
+                if not block:
+                    raise HostError(
+                        "QEMU closed its QMP socket before it answered", hint="`v logs VM --vmm` may say why"
+                    )
+                self._heard += block
+            line, _, self._heard = self._heard.partition(b"\n")
+            reply = _parse(line)
+            if "error" in reply:
+                error = reply["error"]
+                raise HostError(f"QEMU refused: {error.get('desc', error) if isinstance(error, dict) else error}")
+            if key in reply:
+                return reply
+            self._bound()
+
+
+def _parse(line: bytes) -> Reply:
+    try:
         message = json.loads(line)
-        if "error" in message:
-            raise HostError(f"QEMU refused: {message['error'].get('desc', message['error'])}")
-        if key in message:
-            return dict(message)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise HostError("what answered on QEMU's QMP socket does not speak QMP")
+    return message

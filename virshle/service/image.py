@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from virshle.config import ImageConfig
-from virshle.disk import check_image
+from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError, VirshleError
 from virshle.exec import Command, find_program, spawn_ok
 from virshle.fs import Lock, expand
@@ -36,7 +36,8 @@ def image_source(node: Node, name: str) -> Source:
         found = built(name, node.layout.image(name))
     if found is None:
         if node.dry_run:
-            return Source(node.layout.image(name) / "result" / "disk.raw", 0, image.source, image=name)
+            # Not built yet: planned with the least an image can be.
+            return Source(node.layout.image(name) / "result" / "disk.raw", SECTOR, image.source, image=name)
         raise HostError(f"image {name!r} was built and is not there", hint=f"v image build {name} -vvv")
     return Source(
         found.disk,
@@ -158,10 +159,11 @@ def collect(node: Node) -> list[str]:
     """Names of the images let go of: built, and named by no template any more."""
     wanted = {disk.image for template in node.config.templates.values() for disk in template.disk}
     folders = node.layout.images
-    names = sorted(path.name for path in folders.iterdir() if path.is_dir()) if folders.is_dir() else []
+    # Ours are those that were built here: a folder with our link.
+    built_here = [path for path in folders.iterdir() if link(path).is_symlink()] if folders.is_dir() else []
     gone = []
     with node.apply() as apply:
-        for name in names:
+        for name in sorted(path.name for path in built_here):
             if name in wanted and name in node.config.images and node.config.images[name].path is None:
                 continue
             folder = node.layout.image(name)

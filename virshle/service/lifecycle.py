@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from virshle.errors import ConflictError, TimedOutError
+from virshle.errors import ConflictError, HostError, TimedOutError
 from virshle.exec.process import Process
 from virshle.model.vm import KernelBoot, Vm
 from virshle.network import choose_port
@@ -132,7 +132,13 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
                 message = f"{vm.name} did not power off within {timeout:g} s and is left running"
                 raise TimedOutError(message, hint=f"cut its power: v stop --force {vm.name}") from error
             how = "by force"
-            apply(node.plan(vm, *_cut_power(node, vm, process)))
+        except HostError:
+            # The button cannot even be pressed.
+            if not force:
+                raise
+            how = "by force"
+        if how == "by force":
+            apply(node.plan(vm, *_cut_power(node, entry, process)))
         apply(node.plan(vm, forget(node, vm)))
     return Stopped(vm, how)
 
@@ -143,8 +149,8 @@ def _power_off(node: Node, vm: Vm, timeout: float) -> list[Step]:
     return [choose_driver(vm.hypervisor).power_button(runtime), gone]
 
 
-def _cut_power(node: Node, vm: Vm, process: Process) -> list[Step]:
-    gone = Wait(f"{vm.name}'s process to end", Gone(record(node.layout.run(vm.uuid))), 10)
+def _cut_power(node: Node, entry: Entry, process: Process) -> list[Step]:
+    gone = Wait(f"{entry.name}'s process to end", Gone(record(node.layout.run(entry.uuid))), 10)
     return [run("cut its power", "kill", "-KILL", str(process.pid), ok=(0, 1)), gone]
 
 
@@ -167,8 +173,9 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
             raise running_error([entry.name])
         if not force:
             entry.whole()
-        if process and entry.vm:
-            apply(node.plan(entry.vm, *_cut_power(node, entry.vm, process)))
+        journal = command_log(entry.folder)
+        if process:
+            apply(Plan(entry.name, _cut_power(node, entry, process), journal))
         with node.registry(apply):
-            apply(Plan(entry.name, remove(node.layout, entry.uuid), journal=command_log(entry.folder)))
+            apply(Plan(entry.name, remove(node.layout, entry.uuid), journal))
     return entry.name

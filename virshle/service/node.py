@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from virshle.config import Config, load
-from virshle.errors import NotFoundError
+from virshle.errors import HostError, NotFoundError
 from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
 from virshle.model.vm import Vm
@@ -75,9 +75,12 @@ class Node:
     def locked(self, entry: Entry, apply: Apply) -> Iterator[Entry]:
         """The VM as it is once nobody else works on it. Raises ConflictError, or NotFoundError if it went."""
         try:
-            lock = Lock(entry.folder)
-        except FileNotFoundError:
-            raise _went(entry) from None
+            with explained(f"work on {entry.name}"):
+                lock = Lock(entry.folder)
+        except HostError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise _went(entry) from None
+            raise
         apply.hold(lock)
         # It may have been renamed away between opening and locking.
         if not lock.still(entry.folder):

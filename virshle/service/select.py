@@ -30,6 +30,11 @@ class Selection:
     def bulk(self) -> bool:
         return self.everything or self.state is not None or self.account is not None
 
+    def refuse_empty(self) -> None:
+        """An empty word is a variable that was not set, never a wish. Raises UsageError."""
+        if "" in (*self.words, *self.names, *self.ids, *self.uuids, self.state, self.account):
+            raise UsageError("one of the names or selectors is empty", hint="was a variable not set?")
+
     @property
     def single(self) -> list[tuple[str, str]]:
         keyed = (("", self.words), ("name", self.names), ("id", self.ids), ("uuid", self.uuids))
@@ -39,6 +44,7 @@ class Selection:
 def select(node: Node, selection: Selection, *, needed: bool = True) -> list[Entry]:
     """Every VM meant, each once. Raises NotFoundError for the first word that names none, UsageError where
     nothing is named: an empty selection never means every VM."""
+    selection.refuse_empty()
     if selection.single and selection.bulk:
         raise UsageError("name VMs, or select them by --state, --account or --all: not both")
     if selection.single:
@@ -49,9 +55,9 @@ def select(node: Node, selection: Selection, *, needed: bool = True) -> list[Ent
             raise UsageError("name at least one VM", hint="v ls lists them; --all means every one")
         return node.store.entries()
     entries = node.store.entries()
-    if selection.account:
+    if selection.account is not None:
         entries = [entry for entry in entries if entry.vm and str(entry.vm.account) == selection.account.lower()]
-    if selection.state:
+    if selection.state is not None:
         wanted = _FIRST_VIRSHLES.get(selection.state, selection.state)
         if wanted not in STATES:
             raise UsageError(f"no state {selection.state!r}", hint=f"one of {', '.join(STATES)}")

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from virshle.errors import ConflictError
+from virshle.errors import ConflictError, UsageError
 from virshle.exec import exec_into
 from virshle.fs import write_atomic
-from virshle.model.vm import Vm
+from virshle.model.vm import LOGIN, Vm
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import known_hosts
@@ -24,8 +24,10 @@ _HOST_KEY = re.compile(r"^X_VIRSHLE_SSH_HOST_KEY=((?:ssh|ecdsa|sk)-[\w@.-]+ [A-Z
 def ssh_command(node: Node, entry: Entry, words: Sequence[str] = (), *, login: str | None = None) -> tuple[str, ...]:
     """One word is the guest's shell's to read, several are the command and its arguments, as they are.
 
-    Raises ConflictError where the VM does not run or has no way in.
+    Raises ConflictError where the VM does not run or has no way in, UsageError for a login that is no user's name.
     """
+    if login is not None and not re.fullmatch(LOGIN, login):
+        raise UsageError(f"{login!r} is no user's name", hint="for example: -l root")
     vm = entry.whole()
     if node.process(vm.uuid) is None:
         raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name} --wait")
@@ -38,7 +40,8 @@ def ssh_command(node: Node, entry: Entry, words: Sequence[str] = (), *, login: s
         *("-p", str(launch.ssh_port)),
         *("-i", str(key_file(node.layout.keys))),
         *_options(vm, pin_host_key(node, vm), known_hosts(node.layout.vm(vm.uuid))),
-        f"{login or vm.login}@127.0.0.1",
+        *("-l", login or vm.login),
+        "127.0.0.1",
         *(["--", command] if command else []),
     )
 
@@ -46,7 +49,8 @@ def ssh_command(node: Node, entry: Entry, words: Sequence[str] = (), *, login: s
 def _options(vm: Vm, pinned: bool, known: Path) -> list[str]:
     options = {
         "HostKeyAlias": f"{vm.uuid}",
-        "UserKnownHostsFile": str(known),
+        # A list of words to ssh, with % for its own names (ssh_config(5)).
+        "UserKnownHostsFile": '"' + str(known).replace("%", "%%") + '"',
         "GlobalKnownHostsFile": "/dev/null",
         # Told by the guest on its own channel: strict. Else the first key seen is the one, and no other later.
         "StrictHostKeyChecking": "yes" if pinned else "accept-new",

@@ -3,6 +3,7 @@ no VM or a whole one; what it leaves beside that is tidied by the next command t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 from virshle.fs import Lock, try_lock
 from virshle.plan import Plan, Step, run
 from virshle.store.layout import Layout, link_target
-from virshle.store.read import Store, link_owner, links
+from virshle.store.read import Store, links
 
 
 def claim(layout: Layout, uuid: UUID, name: str, number: int) -> list[Step]:
@@ -105,6 +106,6 @@ def _missing(store: Store, busy: set[UUID]) -> Iterator[Step]:
         if entry.vm is None or entry.uuid in busy:
             continue
         for link in (store.layout.name(entry.vm.name), store.layout.id(entry.vm.id)):
-            if link_owner(link) is None and not link.is_symlink() and link not in taken:
+            if not os.path.lexists(link) and link not in taken:
                 taken.add(link)
                 yield run(f"repair the missing link of {entry.name}", "ln", "-sT", link_target(entry.uuid), link)

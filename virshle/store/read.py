@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from virshle.errors import ConflictError, not_found
 from virshle.fs import explained
 from virshle.model.vm import VERSION, Vm
-from virshle.store.layout import Layout, definition
+from virshle.store.layout import Layout, definition, link_target
 
 LARGEST = 2**22
 """Bytes of a vm.json that are read; more is not one of ours."""
@@ -39,6 +39,19 @@ class Entry:
     @property
     def name(self) -> str:
         return self.vm.name if self.vm else self.claimed or str(self.uuid)
+
+    def found_by(self, word: str, kind: str = "") -> bool:
+        """Whether that is its name, its number or its uuid, or the one of them that is asked for."""
+        return (
+            self.vm is not None
+            and word
+            in {
+                "name": (self.vm.name,),
+                "id": (str(self.vm.id),),
+                "uuid": (str(self.uuid),),
+                "": (self.vm.name, str(self.vm.id), str(self.uuid)),
+            }[kind]
+        )
 
     def whole(self) -> Vm:
         """Raises ConflictError for a broken one."""
@@ -79,29 +92,33 @@ class Store:
         return next((name for name, owner in links(self.layout.names).items() if owner == uuid), "")
 
     def find(self, word: str, kind: str = "") -> Entry:
-        """By name, number or uuid; `kind` ("name", "id", "uuid") allows only one of them. Raises NotFoundError."""
-        uuid: UUID | None = None
-        if kind in ("", "id") and word.isdecimal():
-            uuid = link_owner(self.layout.ids / word)
-        elif kind in ("", "uuid"):
-            with suppress(ValueError):
-                uuid = UUID(word)
-        if uuid is None and kind in ("", "name") and "/" not in word and word not in ("", ".", ".."):
-            uuid = link_owner(self.layout.names / word)
-        if uuid is not None and self.layout.vm(uuid).is_dir():
-            entry = self.entry(uuid)
-            if word in (entry.name, str(entry.vm.id if entry.vm else ""), str(entry.uuid)) or entry.vm is None:
-                return entry
-        return self._search(word, kind)
+        """By name, number or uuid; `kind` ("name", "id", "uuid") allows only one of them. Raises NotFoundError.
 
-    def _search(self, word: str, kind: str) -> Entry:
-        """Without the links: one may be missing, or point to the wrong VM."""
+        The links are asked first, but any may be missing or point to the wrong VM. A broken VM is known by nothing
+        but the links that are left of it, and comes after every whole one.
+        """
+        linked = [self.entry(uuid) for uuid in self._linked(word, kind) if self.layout.vm(uuid).is_dir()]
+        for entry in linked:
+            if entry.found_by(word, kind):
+                return entry
         entries = self.entries()
         for entry in entries:
-            keys = {"name": entry.name, "id": str(entry.vm.id) if entry.vm else "", "uuid": str(entry.uuid)}
-            if word in ([keys[kind]] if kind else keys.values()):
+            if entry.found_by(word, kind):
+                return entry
+        for entry in linked:
+            if entry.vm is None:
                 return entry
         raise not_found("VM", word, [entry.name for entry in entries], hint="`v ls` lists them")
+
+    def _linked(self, word: str, kind: str) -> Iterator[UUID]:
+        if kind in ("", "uuid"):
+            with suppress(ValueError):
+                yield UUID(word)
+        for link_kind, folder in (("name", self.layout.names), ("id", self.layout.ids)):
+            if kind in ("", link_kind) and word not in ("", ".", "..") and "/" not in word and "\0" not in word:
+                owner = link_owner(folder / word)
+                if owner is not None:
+                    yield owner
 
 
 def links(folder: Path) -> dict[str, UUID]:
@@ -111,8 +128,11 @@ def links(folder: Path) -> dict[str, UUID]:
 
 
 def link_owner(link: Path) -> UUID | None:
+    """The VM that one of our links is for; none for any other link."""
     with suppress(OSError, ValueError):
-        return UUID(link.readlink().name)
+        target = str(link.readlink())
+        uuid = UUID(target.rpartition("/")[2])
+        return uuid if target == link_target(uuid) else None
     return None
 
 
@@ -120,9 +140,12 @@ def read_vm(folder: Path, uuid: UUID) -> Vm:
     """Raises Problem."""
     path = definition(folder)
     try:
+        # Neither a link that is followed nor a FIFO that is waited for; opened by hand, as fdopen leaks a folder's.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            text = file.read(LARGEST + 1)
+        try:
+            text = _read_all(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
         raise Problem(f"vm.json cannot be read: {error.strerror}") from error
     if len(text) > LARGEST:
@@ -134,6 +157,14 @@ def read_vm(folder: Path, uuid: UUID) -> Vm:
     if vm.uuid != uuid:
         raise Problem(f"vm.json is of another VM: {vm.uuid}")
     return vm
+
+
+def _read_all(handle: int) -> bytes:
+    """At most one byte more than LARGEST."""
+    text = b""
+    while len(text) <= LARGEST and (block := os.read(handle, 2**16)):
+        text += block
+    return text
 
 
 def _explain(text: bytes, error: ValidationError) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from virshle.errors import HostError
 from virshle.fs import caller_home, explained
+from virshle.model.vm import PublicKey
 from virshle.plan import Step, run
 
-_TYPES = ("ssh-", "ecdsa-", "sk-")
+_PUBLIC_KEY: TypeAdapter[str] = TypeAdapter(PublicKey)
 
 
 def key_file(keys: Path) -> Path:
@@ -38,9 +41,17 @@ def read_key(keys: Path) -> str:
     file = Path(f"{key_file(keys)}.pub")
     with explained("read virshle's own ssh key", hint=f"remove {keys} to have a new one made (old VMs keep theirs)"):
         text = file.read_text(encoding="utf-8").strip()
-    if not text.startswith(_TYPES) or "\n" in text:
+    if not is_public_key(text):
         raise HostError(f"{file} is no ssh public key", hint=f"remove {keys} to have a new one made")
     return text
+
+
+def is_public_key(line: str) -> bool:
+    try:
+        _PUBLIC_KEY.validate_python(line)
+    except ValidationError:
+        return False
+    return True
 
 
 def personal_keys() -> list[str]:
@@ -51,5 +62,5 @@ def personal_keys() -> list[str]:
         for file in sorted(folder.glob("*.pub")):
             with suppress(OSError, UnicodeDecodeError):
                 lines = file.read_text(encoding="utf-8").splitlines()
-                keys += [line.strip() for line in lines if line.startswith(_TYPES) and line.isprintable()]
+                keys += [key for line in lines if (key := line.strip()) and is_public_key(key)]
     return keys

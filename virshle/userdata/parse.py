@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from virshle.config.problems import explain, problems_error, unused_keys
 from virshle.errors import ConfigError, NotFoundError
-from virshle.model.vm import PublicKey, User
+from virshle.model.vm import Login, PublicKey, User
 
 
 class _Section(BaseModel):
@@ -22,7 +22,7 @@ class _Ssh(_Section):
 
 
 class _User(_Section):
-    name: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    name: Login
     ssh: _Ssh = _Ssh()
 
 
@@ -50,6 +50,6 @@ def read_user_data(path: Path) -> tuple[UserData, list[str]]:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="look at its permissions") from error
     except ValidationError as error:
         raise problems_error(str(path), list(explain(error, UserData))) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} is no valid TOML: {error}", hint="mend that line") from error
     return read, [f"{path}: {line}" for line in unused_keys(read)]

@@ -88,7 +88,6 @@ def test_nothing_named_is_a_usage_error(verb: str, guest: Guest, v: V) -> None:
     assert "name at least one VM" in ran.err
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: service/select.py select: an empty --account or --state selects every VM")
 @pytest.mark.parametrize("words", [["--account", ""], ["--state", ""]])
 def test_an_empty_selector_deletes_nothing(words: list[str], guest: Guest, v: V) -> None:
     v("create", "-t", "t", "web")
@@ -130,9 +129,6 @@ def test_broken_vms_are_not_deleted_by_all(guest: Guest, v: V, layout: Layout) -
     assert v("delete", "bad", "--force").code == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: store/read.py _search: an empty word is the (missing) number of a broken VM"
-)
 def test_an_empty_word_deletes_nothing(guest: Guest, v: V, layout: Layout) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
     assert v("delete", "--force", "").code in (2, 4)
@@ -199,7 +195,6 @@ def test_one_alone_is_told_without_its_name_twice(
     assert capsys.readouterr().err == "error: vm-1 is slow\n"
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: cli/lifecycle.py each: an unforeseen error in a thread is success")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_unforeseen_error_in_a_thread_is_no_success(node: Node, layout: Layout) -> None:
     def act(_: Entry) -> None:

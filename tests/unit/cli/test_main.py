@@ -123,14 +123,7 @@ def test_a_broken_configuration_is_told_whole(v: V) -> None:
 
 
 @pytest.mark.parametrize("field", ["message", "details", "hint"])
-def test_no_error_drives_the_terminal(
-    field: str, v: V, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    if field != "message":
-        mark = pytest.mark.xfail(
-            strict=True, reason="BUG: cli/main.py show_error: details and hint are shown as they are"
-        )
-        request.applymarker(mark)
+def test_no_error_drives_the_terminal(field: str, v: V, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = "\x1b]0;x\x07\x1b[8mhidden"
     error = (
         VirshleError(odd)

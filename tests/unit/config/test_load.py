@@ -198,9 +198,6 @@ def test_a_wrong_value_is_told_by_its_key(text: str, line: str, paths: Paths) ->
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: config/schema.py VmTemplate.disk: a disk with a problem is also told as none at all"
-)
 def test_a_wrong_disk_is_not_also_told_as_a_missing_one(paths: Paths) -> None:
     with pytest.raises(ConfigError) as caught:
         _load(paths, _VM + _DISK + 'sise = "1GiB"\n')
@@ -209,14 +206,12 @@ def test_a_wrong_disk_is_not_also_told_as_a_missing_one(paths: Paths) -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: config/problems.py cross_check: two without a name are 'two named None'")
 def test_two_that_lack_a_name_are_not_of_one_name(paths: Paths) -> None:
     with pytest.raises(ConfigError) as caught:
         _load(paths, ("[[template.vm]]\n" + _DISK) * 2)
     assert "two are named" not in told(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: config/problems.py _known_keys: no near match below a table of tables")
 def test_a_near_match_is_told_in_a_pool_too(paths: Paths) -> None:
     with pytest.raises(ConfigError) as caught:
         _load(paths, '[dhcp.fake.pool.main]\nsubnt = "10.0.0.0/24"\n')

@@ -45,7 +45,6 @@ def test_without_xdg_variables_they_are_under_home(tmp_path: Path, monkeypatch: 
         pytest.param(
             "XDG_RUNTIME_DIR",
             lambda paths: paths.run,
-            marks=pytest.mark.xfail(strict=True, reason="BUG: config/paths.py: a relative XDG_RUNTIME_DIR is used"),
         ),
     ],
 )

@@ -93,7 +93,6 @@ def test_codes_that_are_allowed_are_no_failure(fp: FakeProcess) -> None:
             "",
             "`x` was killed by signal 40",
             "command: x",
-            marks=pytest.mark.xfail(strict=True, reason="BUG: exec/run.py failure: Signals(40) is a ValueError"),
         ),
     ],
 )
@@ -133,7 +132,6 @@ def _popen_raises(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
     monkeypatch.setattr(subprocess, "Popen", popen)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: exec/run.py run: any other OSError of Popen comes out raw")
 @pytest.mark.parametrize("number", [13, 7, 12, 11], ids=["EACCES", "E2BIG", "ENOMEM", "EAGAIN"])
 def test_a_program_that_cannot_be_started_is_a_host_error(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _popen_raises(monkeypatch, OSError(number, os.strerror(number), "x"))
@@ -141,7 +139,6 @@ def test_a_program_that_cannot_be_started_is_a_host_error(number: int, monkeypat
         run(Command(("x",)))
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: exec/run.py run: a missing folder of the log is told as a missing program")
 def test_where_the_output_cannot_go_it_is_the_log_that_is_named(tmp_path: Path, fp: FakeProcess) -> None:
     fp.register(["x"])
     with pytest.raises(VirshleError) as caught:

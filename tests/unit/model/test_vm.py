@@ -81,9 +81,6 @@ def test_no_file_of_a_vm_lies_outside_of_its_folder(path: str) -> None:
             Vm.model_validate_json(_json(**changes))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: model/vm.py: login has no pattern; it becomes a word of ssh's command line"
-)
 @pytest.mark.parametrize("login", ["-oProxyCommand=touch /tmp/owned", "a b", "", "root\n"])
 def test_the_login_is_a_user_name(login: str) -> None:
     with pytest.raises(ValidationError):

@@ -32,8 +32,9 @@ def situation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp: FakeProcess) 
     ) -> None:
         program = tmp_path / "bin" / "nix"
         program.parent.mkdir()
-        program.write_text("")
-        program.chmod(0o755)
+        for path in (program, program.with_name("unshare")):
+            path.write_text("")
+            path.chmod(0o755)
         monkeypatch.setenv("PATH", str(program.parent))
         fp.register([str(program), "--version"], stdout=version)
         fp.register(["unshare", "--user", "true"], returncode=0 if namespaces else 1)

@@ -86,9 +86,6 @@ def test_a_second_ctrl_c_does_not_cut_the_undoing_short(s: _Steps) -> None:
     _undone_in_spite_of(signal.SIGINT, s)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: plan/executor.py _uninterrupted ignores SIGINT only, main() raises for all 3"
-)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_nor_does_another_signal(number: signal.Signals, s: _Steps) -> None:
     _undone_in_spite_of(number, s)
@@ -121,9 +118,6 @@ def test_it_works_in_a_thread_that_may_set_no_signal_handler(s: _Steps) -> None:
     assert s.sent == ["a", "undo a"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: plan/executor.py _undo: any but a VirshleError stops the undoing and replaces the cause"
-)
 def test_an_undo_that_breaks_in_an_unforeseen_way_stops_nothing(s: _Steps) -> None:
     with pytest.raises(HostError, match="c broke"):
         s.apply(s.step("a"), s.step("b", undo_error=PermissionError(13, "no")), s.step("c", HostError("c broke")))
@@ -132,14 +126,14 @@ def test_an_undo_that_breaks_in_an_unforeseen_way_stops_nothing(s: _Steps) -> No
 
 def test_a_write_is_a_step_like_any_other(tmp_path: Path) -> None:
     with Apply() as apply:
-        apply(Plan("x", [Write("w", tmp_path / "f", "text", 0o640)]))
-    assert (tmp_path / "f").read_text() == "text"
+        apply(Plan("x", [Write("w", tmp_path / "f", "text\n", 0o640)]))
+    assert (tmp_path / "f").read_text() == "text\n"
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_write_that_fails_is_explained(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"cannot write f \(note it\): .*No such file"), Apply() as apply:
-        apply(Plan("x", [Write("note it", tmp_path / "gone" / "f", "text")]))
+        apply(Plan("x", [Write("note it", tmp_path / "gone" / "f", "text\n")]))
 
 
 def test_a_dry_run_shows_each_step_and_touches_nothing(s: _Steps, tmp_path: Path) -> None:

@@ -91,9 +91,6 @@ def test_a_log_that_cannot_be_written_is_warned_about_and_stops_nothing(
     assert "cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: plan/executor.py _Journal.close raises on a full disk, and the locks stay held"
-)
 def test_a_full_disk_stops_nothing_either(tmp_path: Path) -> None:
     apply = Apply()
     lock = Lock(tmp_path)
@@ -106,9 +103,6 @@ def test_a_full_disk_stops_nothing_either(tmp_path: Path) -> None:
         lock.release()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: plan/executor.py _Journal._line: a path that is not UTF-8 is a UnicodeEncodeError"
-)
 def test_a_path_that_is_not_utf_8_stops_nothing(journal: Path) -> None:
     with Apply() as apply:
         apply(Plan("x", [_call("/tmp/\udcff")], journal))

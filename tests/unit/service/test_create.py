@@ -219,7 +219,6 @@ def test_a_dry_run_on_a_fresh_host_makes_no_folder(node: Node, tmp_path: Path) -
     assert "mkdir -p -m 0700" in shown[0]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: service/create.py: a dry run needs the image it would build: a traceback")
 @pytest.mark.parametrize("size", ["", 'size = "1GiB"'], ids=["of the image's size", "of a size"])
 def test_a_dry_run_works_before_its_image_is_built(
     size: str, node: Node, monkeypatch: pytest.MonkeyPatch, layout: Layout, tmp_path: Path

@@ -131,9 +131,6 @@ def test_images_that_no_template_names_are_let_go_of(node: Node, nix: list[Comma
     assert [path.name for path in layout.images.iterdir()] == ["tiny"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: service/image.py collect: deletes every folder in image/, built by us or not"
-)
 def test_what_we_did_not_build_is_not_deleted(node: Node, layout: Layout) -> None:
     (layout.images / "my-own").mkdir()
     (layout.images / "my-own" / "golden.raw").write_text("precious")

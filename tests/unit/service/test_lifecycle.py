@@ -150,9 +150,6 @@ def test_only_force_cuts_its_power(web: Entry, node: Node, host: FakeHost, guest
     assert node.process(web.uuid) is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: service/lifecycle.py stop: --force cuts no power where the button cannot be pressed"
-)
 def test_force_works_where_qemu_does_not_listen(web: Entry, node: Node, guest: Guest) -> None:
     start(node, web)
 
@@ -201,9 +198,6 @@ def test_a_broken_vm_is_deleted_only_by_force(node: Node, layout: Layout) -> Non
     assert list(layout.names.iterdir()) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: service/lifecycle.py delete: a broken VM's process is left running without its disks"
-)
 def test_force_cuts_the_power_of_a_broken_vm_too(node: Node, layout: Layout, host: FakeHost) -> None:
     put_broken(layout, BAD, name="bad")
     mark_running(layout, BAD)
@@ -221,9 +215,6 @@ def test_a_broken_vm_is_left_alone(act: object, node: Node, layout: Layout, host
     assert snapshot(layout.paths.state) == before
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: service/node.py locked: NotADirectoryError (and PermissionError) of Lock come out raw"
-)
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_a_vm_that_is_no_folder_is_an_error_to_act_on(kind: str, node: Node, layout: Layout, tmp_path: Path) -> None:
     if kind == "file":

@@ -85,7 +85,6 @@ def test_an_empty_selection_never_means_every_vm(node: Node) -> None:
     assert _names(node, needed=False) == ["web", "db", "mail", "bad"]  # to list them is harmless
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: service/select.py select: an empty --account or --state selects every VM")
 @pytest.mark.parametrize("selection", [{"account": ""}, {"state": ""}, {"account": "", "state": ""}])
 def test_nor_does_an_empty_account_or_state(selection: dict[str, Any], node: Node) -> None:
     try:

@@ -173,9 +173,6 @@ def test_what_is_not_ours_or_not_understood_is_left(
     assert snapshot(layout.paths.state) == before
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: store/read.py link_owner: any link whose target ends in a uuid is taken for ours"
-)
 def test_a_link_to_elsewhere_is_left_though_it_ends_in_a_uuid(
     store: Store, layout: Layout, host: FakeHost, locks: list[Lock]
 ) -> None:
@@ -209,10 +206,6 @@ def test_of_two_vms_of_one_name_one_gets_the_link(
     assert _tidy(store, locks) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG: store/change.py _missing: `ln` fails on a foreign file, and with it every create and delete",
-)
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_foreign_thing_in_place_of_a_link_stops_nothing(
     kind: str, store: Store, layout: Layout, host: FakeHost, locks: list[Lock]

@@ -72,9 +72,6 @@ def test_a_broken_vm_is_found_by_the_name_it_claimed_and_by_uuid(store: Store, l
         assert store.find(word).uuid == bad
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: store/read.py _search: an empty word is the (missing) number of a broken VM"
-)
 @pytest.mark.parametrize("kind", ["", "id"])
 def test_an_empty_word_is_no_vm(kind: str, store: Store, layout: Layout) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
@@ -82,9 +79,6 @@ def test_an_empty_word_is_no_vm(kind: str, store: Store, layout: Layout) -> None
         store.find("", kind)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: store/read.py find: a wrong link to a broken VM hides the whole one of that name"
-)
 def test_a_wrong_link_to_a_broken_vm_does_not_hide_the_one_of_that_name(store: Store, there: Layout) -> None:
     bad = uuid_of("bad")
     put_broken(there, bad)

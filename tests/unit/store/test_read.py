@@ -124,7 +124,6 @@ def test_an_unreadable_definition_is_shown_with_the_reason(store: Store, layout:
     _check_broken(store, layout, "Permission denied")
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: store/read.py read_vm: the descriptor leaks when vm.json is a folder")
 def test_reading_leaves_no_descriptor_open(store: Store, layout: Layout) -> None:
     definition(put_broken(layout, BAD)).unlink()
     definition(layout.vm(BAD)).mkdir()

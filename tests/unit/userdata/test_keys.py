@@ -89,9 +89,6 @@ def _is_key(text: str) -> bool:
     return True
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: userdata/keys.py personal_keys: gives what Vm refuses, and create ends in a traceback"
-)
 @pytest.mark.parametrize("line", ["ssh-", "ssh-rsa " + "A" * 20_000], ids=["short", "long"])
 def test_every_key_of_the_caller_is_one_that_a_vm_takes(line: str, ssh: Path) -> None:
     (ssh / "a.pub").write_text(f"{line}\n{KEY}\n")

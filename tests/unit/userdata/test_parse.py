@@ -81,7 +81,6 @@ def test_what_is_no_toml_is_told(content: bytes, file: Path) -> None:
         read_user_data(file)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: userdata/parse.py: a RecursionError of tomllib comes out raw")
 def test_what_is_nested_too_deeply_is_told(file: Path) -> None:
     file.write_text("x = " + "[" * 5000 + "]" * 5000)
     with pytest.raises(ConfigError):
