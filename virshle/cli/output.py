@@ -115,14 +115,20 @@ def _scalar(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-def print_details(found: Mapping[str, Any], form: str, bytes_in: Sequence[str] = ("memory", "size")) -> None:
-    """One thing, with all that is known of it."""
+Details = Mapping[str, Any]
+
+
+def print_details(found: Details | Sequence[Details], form: str, bytes_in: Sequence[str] = ("memory", "size")) -> None:
+    """One thing with all that is known of it, or several, which are one document too."""
     if form == "json":
         click.echo(json.dumps(found, indent=2, default=str))
     elif form == "yaml":
         click.echo(_yaml(json.loads(json.dumps(found, default=str))), nl=False)
     else:
-        _print_tree(found, bytes_in, 0)
+        for index, one in enumerate(found if isinstance(found, Sequence) else [found]):
+            if index:
+                click.echo()
+            _print_tree(one, bytes_in, 0)
 
 
 def _print_tree(found: Mapping[str, Any], bytes_in: Sequence[str], indent: int) -> None:

@@ -48,10 +48,8 @@ def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: 
 @with_node
 def info(selection: Selection, form: str, node: Node) -> None:
     """Show all that is known of VMs."""
-    for index, entry in enumerate(select(node, selection)):
-        if index and form == "table":
-            click.echo()
-        print_details(details(node, entry), form)
+    found = [details(node, entry) for entry in select(node, selection)]
+    print_details(found[0] if len(found) == 1 else found, form)
 
 
 @click.command(

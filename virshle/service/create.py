@@ -15,7 +15,7 @@ from virshle.fs import Lock, expand
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import KernelBoot, Vm
 from virshle.plan import Apply, Plan, Step, Write, run
-from virshle.service.image import image_source
+from virshle.service.image import ensure_built, hold_image, image_source
 from virshle.service.node import Node
 from virshle.store import claim, commit
 from virshle.store.layout import definition
@@ -42,11 +42,16 @@ def create(node: Node, order: Order) -> list[Vm]:
     driver = choose_driver(template.hypervisor)
     _check_names(node, order)
     user_data = _user_data(order)
-    sources = [_source(node, template, disk) for disk in template.disk]
-    files = [source.path for source in sources if source.path is not None and source.path.exists()]
-    need_space(node.config.paths.state, files, order.count)
+    images = [disk.image for disk in template.disk if disk.image is not None]
+    for image in images:
+        ensure_built(node, image)
 
     with node.apply() as apply:
+        for image in images:
+            hold_image(node, apply, image)
+        sources = [_source(node, template, disk) for disk in template.disk]
+        files = [source.path for source in sources if source.path is not None and source.path.exists()]
+        need_space(node.config.paths.state, files, order.count)
         with node.registry(apply):
             apply(Plan("key", make_key(node.layout.keys)))
             keys = _keys(node)

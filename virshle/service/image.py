@@ -24,24 +24,35 @@ _NIXOS = (
 )
 
 
+def ensure_built(node: Node, name: str) -> None:
+    """Builds the image where it is not built. Raises ConfigError, NotFoundError, HostError."""
+    image = node.config.image(name)
+    if image.path is None and built(name, node.layout.image(name)) is None:
+        build(node, name)
+
+
+def hold_image(node: Node, apply: Apply, name: str) -> None:
+    """So that nobody builds it anew or lets go of it while it is cloned."""
+    folder = node.layout.image(name)
+    if folder.is_dir():
+        apply.hold(Lock(folder, shared=True, patience=3600))
+
+
 def image_source(node: Node, name: str) -> Source:
-    """What a disk of this image is cloned from; the image is built first where it is not. Raises ConfigError."""
+    """What a disk of this image is cloned from. Raises ConfigError, HostError where it is not built."""
     image = node.config.image(name)
     if image.path is not None:
         path = expand(image.path)
         return Source(path, check_image(path), str(path), image=name)
     found = built(name, node.layout.image(name))
-    if found is None:
-        build(node, name)
-        found = built(name, node.layout.image(name))
-    if found is None:
-        if node.dry_run:
-            # Not built yet: planned with the least an image can be.
-            return Source(node.layout.image(name) / "result" / "disk.raw", SECTOR, image.source, image=name)
-        raise HostError(f"image {name!r} was built and is not there", hint=f"v image build {name} -vvv")
+    if found is None and node.dry_run:
+        found = _assumed(image, node.layout.image(name))
+    elif found is None:
+        raise HostError(f"image {name!r} is not there", hint=f"v image build {name} -vvv")
     return Source(
         found.disk,
-        check_image(found.disk),
+        # A dry run plans with the least an image can be.
+        check_image(found.disk) if found.disk.exists() else SECTOR,
         image.source,
         image=name,
         store_path=str(found.store_path),
@@ -49,6 +60,14 @@ def image_source(node: Node, name: str) -> Source:
         initrd=found.initrd,
         cmdline=found.cmdline,
     )
+
+
+def _assumed(image: ImageConfig, folder: Path) -> Built:
+    """What will have been built, as far as one can know before."""
+    result = link(folder)
+    if image.builtin is None:
+        return Built(result, result / "disk.raw")
+    return Built(result, result / "disk.raw", result / "kernel", result / "initrd", "...")
 
 
 def build(node: Node, name: str) -> str:
@@ -173,6 +192,3 @@ def collect(node: Node) -> list[str]:
             gone.append(name)
         apply.commit()
     return gone
-
-
-__all__ = ["Built", "build", "collect", "image_rows", "image_source"]

@@ -14,7 +14,7 @@ from virshle.errors import ConfigError, HostError, NotFoundError
 from virshle.exec import Command
 from virshle.image import link, read_record
 from virshle.nix import NixHost
-from virshle.service.image import build, collect, image_rows, image_source
+from virshle.service.image import build, collect, ensure_built, image_rows, image_source
 from virshle.service.node import Node
 from virshle.store import Layout
 
@@ -53,10 +53,13 @@ def nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Command]:
 
 
 def test_an_image_is_built_when_it_is_wanted_and_once(node: Node, nix: list[Command], tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="not there"):
+        image_source(node, "flake")
+    ensure_built(node, "flake")
     source = image_source(node, "flake")
     assert (source.path, source.size, source.image) == (tmp_path / "store-path/disk.raw", 1024, "flake")
     assert (source.described, source.store_path) == (".#x", str(tmp_path / "store-path"))
-    image_source(node, "flake")
+    ensure_built(node, "flake")
     assert len(nix) == 1
 
 
