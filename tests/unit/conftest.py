@@ -16,7 +16,7 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import Escape
 from virshle import log
-from virshle.config import Paths, load
+from virshle.config.paths import Paths
 from virshle.plan import executor
 from virshle.service.node import Node
 from virshle.store import Layout, Store
@@ -103,7 +103,7 @@ def store(layout: Layout) -> Store:
 @pytest.fixture
 def node(layout: Layout) -> Node:
     """Built-in templates and images, state folders there and empty."""
-    return Node(load(layout.paths))
+    return Node(layout.paths)
 
 
 @pytest.fixture

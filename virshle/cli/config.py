@@ -20,7 +20,7 @@ def config() -> None:
 @with_node
 def check(node: Node) -> None:
     """Check the whole configuration: every problem at once, exit code 3 if there is one."""
-    paths = node.config.paths
+    paths = node.paths
     there = str(paths.config) if paths.config.exists() else f"no file (it would be {paths.config})"
     for warning in config_warnings(node):
         click.echo(f"warning: {warning}", err=True)

@@ -62,7 +62,7 @@ def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
     """Start VMs; one that runs is left as it is."""
     entries = select(node, selection)
     if selection.bulk:
-        entries = [entry for entry in entries if entry.vm is not None]
+        entries = [entry for entry in entries if entry.summary is not None]
     return start_all(node, entries, wait=wait, timeout=timeout)
 
 
@@ -99,7 +99,7 @@ def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
     """Stop VMs by their power button; never by cutting the power, unless --force is given."""
     entries = select(node, selection)
     if selection.bulk:
-        entries = [entry for entry in entries if entry.vm is not None and node.process(entry.uuid)]
+        entries = [entry for entry in entries if entry.summary is not None and node.process(entry.uuid)]
 
     def act(entry: Entry) -> None:
         how = lifecycle.stop(node, entry, force=force, timeout=timeout).how
@@ -121,7 +121,7 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
         log.warn("--mode has no effect: there is one way to delete")
     entries = select(node, selection)
     if selection.bulk:
-        entries = [entry for entry in entries if entry.vm is not None]
+        entries = [entry for entry in entries if entry.summary is not None]
     if not force and (running := [entry.name for entry in entries if node.process(entry.uuid)]):
         # Before the first of them is gone.
         raise lifecycle.running_error(running)

@@ -51,10 +51,7 @@ def changing(function: Command) -> Command:
 
 
 def open_node(*, dry_run: bool = False) -> Node:
-    node = Node.here(dry_run=click.echo if dry_run else None, progress=Bars())
-    for warning in node.config.warnings:
-        log.warn(warning)
-    return node
+    return Node.here(dry_run=click.echo if dry_run else None, progress=Bars())
 
 
 def selecting(function: Command) -> Command:

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from virshle.model.names import FileName
-from virshle.model.units import Size
-from virshle.model.vm import Hypervisor, Login, Ready
+from virshle.model.units import parse_size
+from virshle.model.vm import FileName, Hypervisor, Login, Ready
 
 NET_TYPES = ("user", "tap", "macvtap", "vhost")
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""Written `"2GiB"` and read as bytes."""
 
 
 class _Section(BaseModel):

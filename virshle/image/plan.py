@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
-from virshle.config import ImageConfig
+from virshle.config.schema import ImageConfig
 from virshle.errors import ConfigError
 from virshle.fs import expand
 from virshle.image.found import Record, link, record_file

@@ -7,9 +7,6 @@ import random
 import re
 import uuid
 from collections.abc import Container
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -52,10 +49,6 @@ def check_file_name(name: str) -> str:
     if not _FILE.fullmatch(name):
         raise ValueError(f"{name!r} is no plain name: 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', no leading '.'")
     return name
-
-
-VmName = Annotated[str, AfterValidator(check_name)]
-FileName = Annotated[str, AfterValidator(check_file_name)]
 
 
 def invent_name(taken: Container[str]) -> str:

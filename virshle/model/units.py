@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
-
-from pydantic import BeforeValidator
 
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = re.compile(r"(\d{1,15})\s*(B|KiB|MiB|GiB|TiB)")
@@ -27,7 +24,3 @@ def format_size(size: int) -> str:
         if size >= factor:
             return f"{size // factor}{unit}" if size % factor == 0 else f"{size / factor:.1f}{unit}"
     return f"{size}B"
-
-
-Size = Annotated[int, BeforeValidator(parse_size)]
-"""A config field that is written `"2GiB"` and read as bytes."""

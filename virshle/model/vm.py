@@ -9,10 +9,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from virshle.model.names import FileName, VmName
+from virshle.model.names import check_file_name, check_name
+from virshle.model.version import VERSION
 
-VERSION: Literal[1] = 1
-"""Of the schema; a newer one is refused, never rewritten."""
+VmName = Annotated[str, AfterValidator(check_name)]
+FileName = Annotated[str, AfterValidator(check_file_name)]
 
 Hypervisor = Literal["auto", "cloud-hypervisor", "qemu"]
 Ready = Literal["guest", "ssh"]
@@ -89,7 +90,7 @@ class User(_Frozen):
 
 
 class Vm(_Frozen):
-    version: Literal[1] = 1
+    version: Literal[1] = VERSION
     uuid: UUID
     id: int = Field(gt=0, lt=2**31)
     name: VmName

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virshle import log
-from virshle.config import DiskTemplate, VmTemplate
+from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.disk import blank, check_image, check_size, clone, need_space
 from virshle.errors import ConflictError, UsageError
 from virshle.fs import Lock, expand
@@ -22,7 +22,7 @@ from virshle.store.layout import definition
 from virshle.store.read import links
 from virshle.template import Identity, Source, define, disk_size, unsupported_nets
 from virshle.userdata import UserData, key_file, make_key, personal_keys, read_key, read_user_data
-from virshle.vmm import choose_driver
+from virshle.vmm.choose import choose_driver
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def create(node: Node, order: Order) -> list[Vm]:
             hold_image(node, apply, image)
         sources = [_source(node, template, disk) for disk in template.disk]
         files = [source.path for source in sources if source.path is not None and source.path.exists()]
-        need_space(node.config.paths.state, files, order.count)
+        need_space(node.paths.state, files, order.count)
         with node.registry(apply):
             apply(Plan("key", make_key(node.layout.keys)))
             keys = _keys(node)
@@ -137,7 +137,7 @@ def _identities(node: Node, order: Order) -> list[Identity]:
     """Chosen under the registry's lock."""
     taken = {*links(node.layout.names), *(entry.name for entry in node.store.entries())}
     numbers = {int(name) for name in links(node.layout.ids) if name.isdecimal()}
-    numbers |= {entry.vm.id for entry in node.store.entries() if entry.vm}
+    numbers |= {entry.summary.id for entry in node.store.entries() if entry.summary}
     wanted: Sequence[str | None] = _names(order) if order.name else [None] * order.count
     identities = []
     for name in wanted:

@@ -69,12 +69,12 @@ def _kvm(arch: Arch) -> Check:
 
 
 def _nix(node: Node) -> str:
-    nix = find_nix(node.config.paths.state / "nix")
+    nix = find_nix(node.paths.state / "nix")
     return f"{'.'.join(map(str, nix.version))}, builds go to {nix.store}"
 
 
 def _folders(node: Node) -> Iterator[Check]:
-    for name, path in (("state", node.config.paths.state), ("runtime", node.config.paths.run)):
+    for name, path in (("state", node.paths.state), ("runtime", node.paths.run)):
         here = path
         while not here.exists():
             here = here.parent
@@ -87,11 +87,15 @@ def _folders(node: Node) -> Iterator[Check]:
 
 def _vms(node: Node) -> Iterator[Check]:
     entries = node.store.entries()
-    broken = [entry for entry in entries if entry.vm is None]
-    for entry in broken:
-        yield Check(f"VM {entry.name}", "no", entry.problem, f"mend or move away {entry.folder}")
+    broken = 0
+    for entry in entries:
+        try:
+            entry.whole()
+        except VirshleError as error:
+            broken += 1
+            yield Check(f"VM {entry.name}", "no", error.message, error.hint)
     running = sum(node.process(entry.uuid) is not None for entry in entries)
-    yield Check("VMs", "yes", f"{len(entries) - len(broken)} whole, {running} of them running")
+    yield Check("VMs", "yes", f"{len(entries) - broken} whole, {running} of them running")
 
 
 def _leftovers(node: Node) -> Iterator[Check]:

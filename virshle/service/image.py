@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from virshle.config import ImageConfig
+from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError, VirshleError
 from virshle.exec import Command, find_program, spawn_ok
@@ -77,7 +77,7 @@ def build(node: Node, name: str) -> str:
         raise ConfigError(f"image {name!r} is a file, {image.path}: there is nothing to build")
     if image.builtin == "nixos":
         raise ConfigError(_NIXOS[0], hint=_NIXOS[1])
-    nix = find_nix(node.config.paths.state / "nix")
+    nix = find_nix(node.paths.state / "nix")
     folder = node.layout.image(name)
     with node.apply() as apply:
         node.folders(apply)
@@ -143,8 +143,8 @@ def image_rows(node: Node) -> list[dict[str, Any]]:
     """A row per image; sizes in bytes. No evaluation, no build."""
     users: dict[str, list[str]] = {}
     for entry in node.store.entries():
-        if entry.vm and entry.vm.origin.image:
-            users.setdefault(entry.vm.origin.image, []).append(entry.name)
+        if entry.summary and entry.summary.image:
+            users.setdefault(entry.summary.image, []).append(entry.name)
     return [
         {**_row(node, image), "used_by": " ".join(users.get(name, [])) or None}
         for name, image in node.config.images.items()

@@ -19,7 +19,8 @@ from virshle.service.node import Node
 from virshle.store import Entry, remove
 from virshle.store.layout import command_log, console_log, vmm_log
 from virshle.userdata import SEED, seed_steps
-from virshle.vmm import Launch, Machine, choose_driver, read_launch, ready_file, record
+from virshle.vmm.choose import choose_driver
+from virshle.vmm.driver import Launch, Machine, read_launch, ready_file, record
 
 
 @dataclass(frozen=True)

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from virshle.config import Config, load
+from virshle import log
+from virshle.config.paths import Paths, find_paths
 from virshle.errors import HostError, NotFoundError
 from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
-from virshle.model.vm import Vm
 from virshle.plan import Apply, Plan, Progress, Silent, Step, run
 from virshle.store import Entry, Layout, Store, tidy
 from virshle.store.layout import command_log
-from virshle.vmm import record
+from virshle.vmm.driver import record
+
+if TYPE_CHECKING:
+    from virshle.config.load import Config
+    from virshle.model.vm import Vm
 
 __all__ = ["Entry", "Node"]
 
 
 @dataclass(frozen=True)
 class Node:
-    config: Config
+    paths: Paths
     dry_run: Callable[[str], None] | None = None
     """Is given each step as shell, and nothing is done."""
     progress: Progress = field(default_factory=Silent)
 
     @classmethod
     def here(cls, *, dry_run: Callable[[str], None] | None = None, progress: Progress | None = None) -> Node:
-        """This host, as it is configured. Raises ConfigError."""
-        return cls(load(), dry_run, progress or Silent())
+        """This host, with the folders of who calls."""
+        return cls(find_paths(), dry_run, progress or Silent())
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """Read when it is first needed: listing, stopping or deleting VMs wants none of it. Raises ConfigError."""
+        # Costs more than most commands take.
+        from virshle.config.load import load
+
+        config = load(self.paths)
+        for warning in config.warnings:
+            log.warn(warning)
+        return config
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.config.paths)
+        return Layout(self.paths)
 
     @property
     def store(self) -> Store:

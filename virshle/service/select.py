@@ -56,7 +56,7 @@ def select(node: Node, selection: Selection, *, needed: bool = True) -> list[Ent
         return node.store.entries()
     entries = node.store.entries()
     if selection.account is not None:
-        entries = [entry for entry in entries if entry.vm and str(entry.vm.account) == selection.account.lower()]
+        entries = [entry for entry in entries if entry.summary and entry.summary.account == selection.account.lower()]
     if selection.state is not None:
         wanted = _FIRST_VIRSHLES.get(selection.state, selection.state)
         if wanted not in STATES:

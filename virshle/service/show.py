@@ -9,7 +9,8 @@ from typing import Any
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import command_log, console_log, vmm_log
-from virshle.vmm import Launch, State, choose_driver, read_launch
+from virshle.vmm.choose import choose_driver
+from virshle.vmm.driver import Launch, State, read_launch
 
 
 @dataclass(frozen=True)
@@ -32,29 +33,33 @@ class Row:
 
 def state_of(node: Node, entry: Entry) -> State:
     """Its process says whether it runs, the VMM in which state."""
-    if entry.vm is None:
+    if entry.summary is None:
         return "broken"
     if node.process(entry.uuid) is None:
         return "stopped"
-    return choose_driver(entry.vm.hypervisor).state(node.layout.run(entry.uuid))
+    return choose_driver(entry.summary.hypervisor).state(node.layout.run(entry.uuid))
 
 
 def row(node: Node, entry: Entry) -> Row:
-    vm, state = entry.vm, state_of(node, entry)
+    known, state = entry.summary, state_of(node, entry)
     launch = read_launch(node.layout.run(entry.uuid)) if state in ("running", "paused", "unknown") else None
+    ssh = f"127.0.0.1:{launch.ssh_port}" if launch and launch.ssh_port else None
+    uuid = str(entry.uuid)
+    if known is None:
+        return Row(None, entry.name, state, None, None, None, None, ssh, uuid, None, None, entry.problem)
     return Row(
-        id=vm.id if vm else None,
-        name=entry.name,
+        id=known.id,
+        name=known.name,
         state=state,
-        vcpu=vm.vcpu if vm else None,
-        memory=vm.memory if vm else None,
-        template=vm.template if vm else None,
-        image=(vm.origin.image or vm.origin.source) if vm else None,
-        ssh=f"127.0.0.1:{launch.ssh_port}" if launch and launch.ssh_port else None,
-        uuid=str(entry.uuid),
-        created=vm.created.isoformat() if vm else None,
-        account=str(vm.account) if vm and vm.account else None,
-        problem=entry.problem or None,
+        vcpu=known.vcpu,
+        memory=known.memory,
+        template=known.template,
+        image=known.image or known.source,
+        ssh=ssh,
+        uuid=uuid,
+        created=known.created,
+        account=known.account,
+        problem=None,
     )
 
 
@@ -64,9 +69,9 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     launch = read_launch(node.layout.run(entry.uuid)) if shown.ssh or shown.state == "running" else None
     found: dict[str, Any] = {key: value for key, value in vars(shown).items() if value is not None}
     found["folder"] = str(entry.folder)
-    if entry.vm is None:
+    if entry.summary is None:
         return found
-    vm = entry.vm
+    vm = entry.whole()
     found["disks"] = [
         {"name": disk.name, "file": str(entry.folder / disk.file), "size": disk.size} for disk in vm.disks
     ]
@@ -79,7 +84,7 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     if launch:
         process = node.process(entry.uuid)
         found["run"] = {
-            **launch.model_dump(mode="json", exclude_none=True),
+            **{key: value for key, value in vars(launch).items() if value is not None},
             "pid": process.pid if process else None,
             "folder": str(node.layout.run(entry.uuid)),
         }

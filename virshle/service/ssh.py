@@ -16,7 +16,7 @@ from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import known_hosts
 from virshle.userdata import key_file
-from virshle.vmm import read_launch, ready_file
+from virshle.vmm.driver import read_launch, ready_file
 
 _HOST_KEY = re.compile(r"^X_VIRSHLE_SSH_HOST_KEY=((?:ssh|ecdsa|sk)-[\w@.-]+ [A-Za-z0-9+/=]+)$", re.MULTILINE)
 

@@ -2,6 +2,6 @@
 
 from virshle.store.change import claim, commit, remove, tidy
 from virshle.store.layout import Layout
-from virshle.store.read import Entry, Problem, Store
+from virshle.store.read import Entry, Problem, Store, Summary
 
-__all__ = ["Entry", "Layout", "Problem", "Store", "claim", "commit", "remove", "tidy"]
+__all__ = ["Entry", "Layout", "Problem", "Store", "Summary", "claim", "commit", "remove", "tidy"]

@@ -103,9 +103,9 @@ def _remove(layout: Layout, left: list[Path]) -> Iterator[Step]:
 def _missing(store: Store, busy: set[UUID]) -> Iterator[Step]:
     taken: set[Path] = set()
     for entry in store.entries():
-        if entry.vm is None or entry.uuid in busy:
+        if entry.summary is None or entry.uuid in busy:
             continue
-        for link in (store.layout.name(entry.vm.name), store.layout.id(entry.vm.id)):
+        for link in (store.layout.name(entry.name), store.layout.id(entry.summary.id)):
             if not os.path.lexists(link) and link not in taken:
                 taken.add(link)
                 yield run(f"repair the missing link of {entry.name}", "ln", "-sT", link_target(entry.uuid), link)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from virshle.config import Paths
+from virshle.config.paths import Paths
 from virshle.errors import ConfigError
 
 SOCKET_PATH_LIMIT = 107

@@ -8,14 +8,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from pydantic import ValidationError
 
 from virshle.errors import ConflictError, not_found
 from virshle.fs import explained
-from virshle.model.vm import VERSION, Vm
+from virshle.model.names import check_file_name, check_name
+from virshle.model.version import VERSION
 from virshle.store.layout import Layout, definition, link_target
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from virshle.model.vm import Vm
 
 LARGEST = 2**22
 """Bytes of a vm.json that are read; more is not one of ours."""
@@ -26,41 +31,53 @@ class Problem(Exception):
 
 
 @dataclass(frozen=True)
+class Summary:
+    """What lists show of a VM. `memory` in bytes, `created` as ISO 8601."""
+
+    id: int
+    name: str
+    template: str
+    vcpu: int
+    memory: int
+    created: str
+    hypervisor: str
+    image: str | None
+    """Name of the image of its first disk; none where that was a plain file."""
+    source: str
+    account: str | None
+
+
+@dataclass(frozen=True)
 class Entry:
-    """A VM's folder, whole or broken."""
+    """A VM's folder, whole or broken. A thousand are listed by their summaries; a verb reads the `whole()` of one."""
 
     uuid: UUID
     folder: Path
-    vm: Vm | None
+    summary: Summary | None
     problem: str = ""
     claimed: str = ""
     """The name by which a broken one is still known."""
 
     @property
     def name(self) -> str:
-        return self.vm.name if self.vm else self.claimed or str(self.uuid)
+        return self.summary.name if self.summary else self.claimed or str(self.uuid)
 
     def found_by(self, word: str, kind: str = "") -> bool:
         """Whether that is its name, its number or its uuid, or the one of them that is asked for."""
-        return (
-            self.vm is not None
-            and word
-            in {
-                "name": (self.vm.name,),
-                "id": (str(self.vm.id),),
-                "uuid": (str(self.uuid),),
-                "": (self.vm.name, str(self.vm.id), str(self.uuid)),
-            }[kind]
-        )
+        if self.summary is None:
+            return False
+        words = {"name": self.summary.name, "id": str(self.summary.id), "uuid": str(self.uuid)}
+        return word in ([words[kind]] if kind else words.values())
 
     def whole(self) -> Vm:
-        """Raises ConflictError for a broken one."""
-        if self.vm is None:
+        """Its definition, checked in all parts. Raises ConflictError for a broken one."""
+        try:
+            return read_vm(self.folder, self.uuid)
+        except Problem as problem:
             raise ConflictError(
-                f"{self.name} is broken: {self.problem}",
+                f"{self.name} is broken: {problem}",
                 hint=f"mend {definition(self.folder)}, or move {self.folder} away; nothing was touched",
-            )
-        return self.vm
+            ) from None
 
 
 class Store:
@@ -70,7 +87,7 @@ class Store:
     def entries(self) -> list[Entry]:
         """Every VM there is, by number; the broken ones last."""
         entries = [self.entry(uuid) for uuid in self._uuids()]
-        return sorted(entries, key=lambda entry: (entry.vm is None, entry.vm.id if entry.vm else 0, entry.name))
+        return sorted(entries, key=_order)
 
     def _uuids(self) -> Iterator[UUID]:
         with explained("read the VMs"):
@@ -84,7 +101,7 @@ class Store:
     def entry(self, uuid: UUID) -> Entry:
         folder = self.layout.vm(uuid)
         try:
-            return Entry(uuid, folder, read_vm(folder, uuid))
+            return Entry(uuid, folder, read_summary(folder, uuid))
         except Problem as problem:
             return Entry(uuid, folder, None, str(problem), self._claimed(uuid))
 
@@ -106,7 +123,7 @@ class Store:
             if entry.found_by(word, kind):
                 return entry
         for entry in linked:
-            if entry.vm is None:
+            if entry.summary is None:
                 return entry
         raise not_found("VM", word, [entry.name for entry in entries], hint="`v ls` lists them")
 
@@ -119,6 +136,10 @@ class Store:
                 owner = link_owner(folder / word)
                 if owner is not None:
                     yield owner
+
+
+def _order(entry: Entry) -> tuple[bool, int, str]:
+    return entry.summary is None, entry.summary.id if entry.summary else 0, entry.name
 
 
 def links(folder: Path) -> dict[str, UUID]:
@@ -138,7 +159,66 @@ def link_owner(link: Path) -> UUID | None:
 
 def read_vm(folder: Path, uuid: UUID) -> Vm:
     """Raises Problem."""
-    path = definition(folder)
+    return _parse(_read(definition(folder)), uuid)
+
+
+def read_summary(folder: Path, uuid: UUID) -> Summary:
+    """Raises Problem. What virshle writes is recognised at a glance; where anything is odd, the whole is checked."""
+    text = _read(definition(folder))
+    try:
+        return _summarise(json.loads(text), uuid)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        vm = _parse(text, uuid)
+        return _summarise(vm.model_dump(mode="json"), uuid)
+
+
+def _summarise(data: dict[str, Any], uuid: UUID) -> Summary:
+    """Raises ValueError, KeyError or TypeError for what is no definition of that VM."""
+    origin = data["origin"]
+    if data["version"] != VERSION or data["uuid"] != str(uuid) or check_name(data["name"]) != data["name"]:
+        raise ValueError
+    if data.keys() != _KEYS or not all(_is_disk(**disk) for disk in data["disks"]):
+        raise ValueError
+    numbers = (data["id"], data["vcpu"], data["memory"])
+    texts = (data["template"], data["created"], data["hypervisor"], origin["source"])
+    maybe = (origin.get("image"), data.get("account"))
+    if not all(type(number) is int and number > 0 for number in numbers):
+        raise TypeError
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(text, str | None) for text in maybe):
+        raise TypeError
+    identity, vcpu, memory = numbers
+    template, created, hypervisor, source = texts
+    image, account = maybe
+    return Summary(identity, data["name"], template, vcpu, memory, created, hypervisor, image, source, account)
+
+
+_KEYS = frozenset(
+    "version uuid id name template created vcpu memory hypervisor boot disks nets origin ready login account "
+    "authorized_keys users".split()
+)
+"""Of a vm.json that virshle wrote."""
+
+
+def _is_disk(name: str, file: str, size: int, readonly: bool) -> bool:
+    return file == f"disk/{check_file_name(name)}" and type(size) is int and type(readonly) is bool
+
+
+def _parse(text: bytes, uuid: UUID) -> Vm:
+    # A library that costs more than listing a thousand VMs does.
+    import pydantic
+
+    from virshle.model.vm import Vm
+
+    try:
+        vm = Vm.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        raise Problem(_explain(text, error)) from error
+    if vm.uuid != uuid:
+        raise Problem(f"vm.json is of another VM: {vm.uuid}")
+    return vm
+
+
+def _read(path: Path) -> bytes:
     try:
         # Neither a link that is followed nor a FIFO that is waited for; opened by hand, as fdopen leaks a folder's.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -150,13 +230,7 @@ def read_vm(folder: Path, uuid: UUID) -> Vm:
         raise Problem(f"vm.json cannot be read: {error.strerror}") from error
     if len(text) > LARGEST:
         raise Problem("vm.json is too large to be one")
-    try:
-        vm = Vm.model_validate_json(text)
-    except ValidationError as error:
-        raise Problem(_explain(text, error)) from error
-    if vm.uuid != uuid:
-        raise Problem(f"vm.json is of another VM: {vm.uuid}")
-    return vm
+    return text
 
 
 def _read_all(handle: int) -> bytes:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from virshle.config import DiskTemplate, VmTemplate
+from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.errors import ConfigError
 from virshle.model.names import mac_address
 from virshle.model.vm import Disk, FirmwareBoot, KernelBoot, Net, Origin, User, Vm

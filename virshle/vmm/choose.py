@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from virshle.errors import ConfigError
-from virshle.model.vm import Hypervisor
 from virshle.vmm.driver import Driver
 from virshle.vmm.qemu import Qemu
 
 
-def choose_driver(wanted: Hypervisor) -> Driver:
+def choose_driver(wanted: str) -> Driver:
     """Raises ConfigError for one that is not there."""
     if wanted == "cloud-hypervisor":
         raise ConfigError(

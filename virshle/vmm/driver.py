@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from virshle.model.vm import Vm
 from virshle.plan import Step
+
+if TYPE_CHECKING:
+    from virshle.model.vm import Vm
 
 State = Literal["running", "paused", "stopped", "crashed", "broken", "unknown"]
 
 
-class Launch(BaseModel):
+@dataclass(frozen=True)
+class Launch:
     """What was chosen for one run of a VM: the runtime folder's launch.json, gone with it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hypervisor: Literal["qemu", "cloud-hypervisor"]
+    hypervisor: str
     program: str
     version: str
-    accelerator: Literal["kvm", "tcg"]
+    accelerator: str
+    """kvm or tcg."""
     why: str
     """Why this hypervisor and accelerator."""
-    ssh_port: int | None = None
+    ssh_port: int | None
     """On loopback; none without a net."""
-    started: datetime
+    started: str
+    """ISO 8601."""
+
+    def json(self) -> str:
+        return json.dumps(vars(self), indent=2) + "\n"
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def ready_file(run: Path) -> Path:
 def read_launch(run: Path) -> Launch | None:
     """None where it was not started since the host was, or by something else."""
     try:
-        return Launch.model_validate_json(launch_file(run).read_bytes())
-    except (OSError, ValidationError):
+        launch = Launch(**json.loads(launch_file(run).read_bytes()))
+        return launch if isinstance(launch.ssh_port, int | None) else None
+    except (OSError, ValueError, TypeError):
         return None

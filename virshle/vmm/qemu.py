@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from virshle.errors import ConfigError, VirshleError
 from virshle.exec import Command, find_program
@@ -17,11 +17,13 @@ from virshle.exec import run as run_now
 from virshle.exec.process import launch as launcher
 from virshle.exec.run import missing
 from virshle.model.arch import Arch, host_arch
-from virshle.model.vm import FirmwareBoot, KernelBoot, Vm
 from virshle.plan import Call, Gone, Replies, Run, Step, Wait, Write, run
 from virshle.rpc import Qmp
 from virshle.vmm.driver import Launch, Machine, State, launch_file, ready_file, record
 from virshle.vmm.kvm import kvm_problem
+
+if TYPE_CHECKING:
+    from virshle.model.vm import FirmwareBoot, KernelBoot, Vm
 
 READY_PORT = "org.virshle.ready.0"
 """The virtio-serial port on which a guest says that it is ready."""
@@ -44,7 +46,7 @@ class Qemu:
         program = find_program(arch.qemu)
         if program is None:
             raise missing(arch.qemu)
-        if isinstance(vm.boot, FirmwareBoot):
+        if vm.boot.kind == "firmware":
             find_firmware(arch)
         problem = kvm_problem(arch)
         return Launch(
@@ -54,11 +56,11 @@ class Qemu:
             accelerator="tcg" if problem else "kvm",
             why=problem or "/dev/kvm is usable",
             ssh_port=ssh_port,
-            started=now,
+            started=now.isoformat(timespec="seconds"),
         )
 
     def prepare(self, vm: Vm, folder: Path) -> list[Step]:
-        if isinstance(vm.boot, KernelBoot):
+        if vm.boot.kind == "kernel":
             return []
         _, empty = find_firmware(host_arch())
         copy = ("cp", "--no-preserve=mode,ownership", "--", empty, folder / vm.boot.variables)
@@ -70,7 +72,7 @@ class Qemu:
         died = _Died(record(runtime), launch_file(runtime))
         kill = ("sh", "-c", f"{died.ours()} && kill -KILL $(cut -d' ' -f1 {quote(str(record(runtime)))})")
         return [
-            Write("note what was chosen", launch_file(runtime), machine.launch.model_dump_json(indent=2) + "\n"),
+            Write("note what was chosen", launch_file(runtime), machine.launch.json()),
             Run("start QEMU", command, undo=(run("end what was started", *kill, ok=(0, 1, 2)),)),
             Wait(
                 # Its socket listens before its devices are made: only an answer says that all is well.
@@ -178,7 +180,7 @@ def arguments(machine: Machine, arch: Arch) -> tuple[str, ...]:
 def _boot(boot: KernelBoot | FirmwareBoot, machine: Machine, arch: Arch) -> tuple[list[str], list[str]]:
     """Arguments, and properties of the board."""
     folder = machine.folder
-    if isinstance(boot, KernelBoot):
+    if boot.kind == "kernel":
         files = ["-kernel", str(folder / boot.kernel), "-initrd", str(folder / boot.initrd)]
         return [*files, "-append", boot.cmdline], []
     code, _ = find_firmware(arch)

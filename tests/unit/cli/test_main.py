@@ -116,7 +116,7 @@ def test_what_is_made_is_its_owners_alone(v: V, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_broken_configuration_is_told_whole(v: V) -> None:
     Path(os.environ["VIRSHLE_CONFIG"]).write_text("tempalte = 1\nnoed = 2\n")
-    ran = v("ls")
+    ran = v("template", "ls")
     assert ran.code == 3
     assert "tempalte: unknown key; did you mean template?" in ran.err
     assert "noed: unknown key; did you mean node?" in ran.err

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virshle.config import Config, Paths, load
+from virshle.config.load import Config, load
+from virshle.config.paths import Paths
 
 SAMPLE = """
 [node]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.support import told
-from virshle.config import Config, Paths, load
-from virshle.config.load import BUILT_IN, provenance
+from virshle.config.load import BUILT_IN, Config, load, provenance
+from virshle.config.paths import Paths
 from virshle.errors import ConfigError, NotFoundError
 
 OWN = """

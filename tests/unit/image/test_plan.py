@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from virshle.config import ImageConfig
+from virshle.config.schema import ImageConfig
 from virshle.errors import ConfigError
 from virshle.image import build_steps, record_step, tiny_steps
 from virshle.image.plan import NIX_FILES

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from virshle.config import load
 from virshle.errors import HostError
 from virshle.rpc import Qmp
 from virshle.service.node import Node
@@ -58,7 +57,7 @@ def node(layout: Layout, image: Path, host: FakeHost, firmware: None) -> Node:
         [template.vm.net.type.tap]
         """
     )
-    return Node(load(layout.paths))
+    return Node(layout.paths)
 
 
 @pytest.fixture

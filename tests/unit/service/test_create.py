@@ -7,7 +7,6 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import KEY, link, make_vm, put_broken, put_vm, snapshot, uuid_of
-from virshle.config import load
 from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError, UsageError, VirshleError
 from virshle.fs import try_lock
 from virshle.nix import NixHost
@@ -212,9 +211,8 @@ def test_a_dry_run_shows_every_step_and_does_nothing(node: Node, layout: Layout,
 
 
 def test_a_dry_run_on_a_fresh_host_makes_no_folder(node: Node, tmp_path: Path) -> None:
-    paths = replace(node.config.paths, state=tmp_path / "fresh")
     shown: list[str] = []
-    create(replace(node, config=replace(node.config, paths=paths), dry_run=shown.append), Order("t"))
+    create(Node(replace(node.paths, state=tmp_path / "fresh"), dry_run=shown.append), Order("t"))
     assert not (tmp_path / "fresh").exists()
     assert "mkdir -p -m 0700" in shown[0]
 
@@ -229,6 +227,6 @@ def test_a_dry_run_works_before_its_image_is_built(
         file.write(f'[[image]]\nname = "x"\nfile = "{tmp_path / "x.nix"}"\n')
         file.write(f'[[template.vm]]\nname = "n"\n[[template.vm.disk]]\nname = "os"\nimage = "x"\n{size}\n')
     shown: list[str] = []
-    create(Node(load(layout.paths), dry_run=shown.append), Order("n", "dry"))
+    create(Node(layout.paths, dry_run=shown.append), Order("n", "dry"))
     assert any("nix build" in text for text in shown)
     assert any("mv -T" in text for text in shown)

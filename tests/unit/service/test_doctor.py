@@ -85,12 +85,13 @@ def test_a_folder_that_may_not_be_written_is_told(look: Look, monkeypatch: pytes
 
 
 def test_folders_are_not_made_by_looking(node: Node, look: Look, tmp_path: Path) -> None:
-    fresh = replace(node, config=replace(node.config, paths=replace(node.config.paths, state=tmp_path / "a" / "b")))
+    fresh = Node(replace(node.paths, state=tmp_path / "a" / "b"))
     checks = {check.name: check for check in examine(fresh)}
     assert checks["state folder"].found.endswith("(not made yet)")
     assert not (tmp_path / "a").exists()
 
 
 def test_warnings_of_the_configuration_are_told(node: Node, look: Look) -> None:
-    warned = replace(node, config=replace(node.config, warnings=["node.alias has no effect"]))
-    assert Check("configuration", "limited", "node.alias has no effect") in examine(warned)
+    node.paths.config.write_text('[node]\nalias = "x"\n')
+    warning = f"{node.paths.config}: node.alias has no effect: there is no node service to use it"
+    assert Check("configuration", "limited", warning) in examine(Node(node.paths))

@@ -9,7 +9,6 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_vm
-from virshle.config import load
 from virshle.errors import ConfigError, HostError, NotFoundError
 from virshle.exec import Command
 from virshle.image import link, read_record
@@ -27,7 +26,7 @@ def node(layout: Layout, host: FakeHost, tmp_path: Path, monkeypatch: pytest.Mon
         f'[[image]]\nname = "flake"\nnix = ".#x"\n[[image]]\nname = "file"\npath = "{tmp_path / "file.raw"}"\n'
     )
     monkeypatch.setattr("virshle.service.image.find_nix", lambda _: NixHost("nix", (2, 18), "/nix/store"))
-    return Node(load(layout.paths))
+    return Node(layout.paths)
 
 
 Follow = Callable[..., Any]

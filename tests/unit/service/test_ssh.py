@@ -29,7 +29,7 @@ def run(layout: Layout, host: FakeHost) -> Path:
     put_vm(layout, make_vm())
     folder = mark_running(layout, WEB)
     host.alive.add(int((folder / "pid").read_text().split()[0]))
-    launch_file(folder).write_text(LAUNCH.model_dump_json())
+    launch_file(folder).write_text(LAUNCH.json())
     return folder
 
 
@@ -88,7 +88,7 @@ def test_no_login_is_an_option(run: Path, node: Node) -> None:
 def test_a_state_folder_with_a_space_works(run: Path, node: Node, layout: Layout, tmp_path: Path) -> None:
     spaced = tmp_path / "a b"
     layout.paths.state.rename(spaced)
-    moved = replace(node, config=replace(node.config, paths=replace(node.config.paths, state=spaced)))
+    moved = Node(replace(node.paths, state=spaced))
     value = _options(ssh_command(moved, moved.store.find("web")))["UserKnownHostsFile"]
     assert shlex.split(value) == [str(known_hosts(moved.layout.vm(WEB)))]
 
@@ -132,7 +132,7 @@ def test_a_stopped_vm_cannot_be_entered(run: Path, node: Node, host: FakeHost) -
 @pytest.mark.parametrize("port", [None, "no launch"])
 def test_nor_can_one_without_a_net(port: str | None, run: Path, node: Node) -> None:
     if port is None:
-        launch_file(run).write_text(LAUNCH.model_copy(update={"ssh_port": None}).model_dump_json())
+        launch_file(run).write_text(replace(LAUNCH, ssh_port=None).json())
     else:
         launch_file(run).unlink()
     with pytest.raises(ConflictError, match="web has no net for ssh"):

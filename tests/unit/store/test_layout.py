@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.support import uuid_of
-from virshle.config import Paths
+from virshle.config.paths import Paths
 from virshle.errors import ConfigError
 from virshle.store import Layout
 from virshle.store.layout import LONGEST_SOCKET, link_target

@@ -109,7 +109,7 @@ def _check_broken(store: Store, layout: Layout, reason: str) -> None:
     before = sorted(path.name for path in folder.iterdir())
     good, bad = store.entries()
     assert (good.name, good.whole().name) == ("web", "web")
-    assert (bad.vm, bad.name) == (None, "bad")
+    assert (bad.summary, bad.name) == (None, "bad")
     assert reason in bad.problem
     assert bad.problem.startswith("vm.json")
     with pytest.raises(ConflictError, match=r"bad is broken: vm\.json") as caught:

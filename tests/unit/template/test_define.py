@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.unit.support import KEY, uuid_of
-from virshle.config import VmTemplate
+from virshle.config.schema import VmTemplate
 from virshle.errors import ConfigError
 from virshle.model.names import mac_address
 from virshle.model.vm import FirmwareBoot, KernelBoot, User, Vm

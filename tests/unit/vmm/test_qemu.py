@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,14 @@ from virshle.model.arch import ARCHES, Arch, host_arch
 from virshle.model.vm import Vm
 from virshle.plan import Run, Wait, Write
 from virshle.rpc import Qmp
-from virshle.vmm import Machine, qemu
+from virshle.vmm import qemu
+from virshle.vmm.driver import Machine
 from virshle.vmm.qemu import Qemu, _Died, arguments, find_firmware, version
 
 _FIRMWARE = (Path("/fw/CODE.fd"), Path("/fw/VARS.fd"))
+
+
+NOW = datetime(2024, 5, 6, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +34,7 @@ def firmware(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _machine(vm: Vm, folder: str = "/s/vm/u", run: str = "/r/vm/u", **launch: Any) -> Machine:
-    chosen = LAUNCH.model_copy(update={"program": "/bin/qemu", **launch})
+    chosen = replace(LAUNCH, **{"program": "/bin/qemu", **launch})
     at = Path(folder)
     return Machine(vm, at, Path(run), chosen, at / "disk/.seed", at / "log/console.log", at / "log/vmm.log")
 
@@ -139,7 +145,7 @@ def test_the_launch_says_what_was_chosen_and_why(
     kvm: str, accelerator: str, why: str, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qemu, "kvm_problem", lambda arch: kvm)
-    launch = Qemu().choose(make_vm(), ssh_port=22002, now=LAUNCH.started)
+    launch = Qemu().choose(make_vm(), ssh_port=22002, now=NOW)
     assert (launch.version, launch.accelerator, launch.ssh_port) == ("7.2.22", accelerator, 22002)
     assert why in launch.why
     assert launch.program.endswith(f"/bin/{host_arch().qemu}")
@@ -148,7 +154,7 @@ def test_the_launch_says_what_was_chosen_and_why(
 def test_without_qemu_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu, "find_program", lambda _: None)
     with pytest.raises(ConfigError, match=r"qemu-system-.* is not on this machine") as caught:
-        Qemu().choose(make_vm(), ssh_port=None, now=LAUNCH.started)
+        Qemu().choose(make_vm(), ssh_port=None, now=NOW)
     assert "apt-get install qemu-system-" in caught.value.hint
 
 
