@@ -6,7 +6,6 @@ VirshleError             1  unexpected
 ├── NotFoundError        4  no such VM, template, image, ...
 ├── ConflictError        5  taken, locked, or in a state that forbids it
 ├── HostError            6  a host command or the VMM failed
-├── UnreachableError     7  the node did not answer
 └── TimedOutError        8  a condition did not come true in time
 
 An error says what failed, why, and what to do next (`hint`).
@@ -14,7 +13,6 @@ An error says what failed, why, and what to do next (`hint`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -50,16 +48,14 @@ class HostError(VirshleError):
     exit_code = 6
 
 
-class UnreachableError(VirshleError):
-    exit_code = 7
-
-
 class TimedOutError(VirshleError):
     exit_code = 8
 
 
 def near(word: str, known: Iterable[str]) -> list[str]:
     """The known words that look like this one, best first."""
+    import difflib  # only wanted when something went wrong
+
     names = sorted(set(known))
     folded = {name.casefold(): name for name in names}
     return [folded[hit] for hit in difflib.get_close_matches(word.casefold(), list(folded), n=3, cutoff=0.5)]

@@ -6,9 +6,8 @@ import errno
 import fcntl
 import os
 import pwd
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +16,9 @@ from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
 
 def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
     """Writes beside `path`, then renames: a reader sees the old text or the new one, also after a power cut."""
+    # Costs more to import than a short command takes.
+    import tempfile
+
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -45,8 +47,12 @@ class Lock:
     """An flock held on a folder. `fd` may be handed to short commands, so that the work an interrupted
     virshle leaves behind (an orphaned `cp`) still holds it; a VMM never gets it."""
 
-    def __init__(self, folder: Path, *, shared: bool = False, patience: float = 10.0) -> None:
-        """Raises FileNotFoundError where there is no such folder, ConflictError after `patience` seconds."""
+    def __init__(
+        self, folder: Path, *, shared: bool = False, patience: float = 10.0, told: Callable[[Path], None] | None = None
+    ) -> None:
+        """Raises FileNotFoundError where there is no such folder, ConflictError after `patience` seconds. `told` is
+        called once when it takes longer than one."""
+        self._told = told
         self.folder = folder
         self.fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -56,14 +62,18 @@ class Lock:
             raise
 
     def _take(self, kind: int, patience: float) -> None:
-        deadline = time.monotonic() + patience
+        began = time.monotonic()
         while True:
             try:
                 return fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise
-                if time.monotonic() >= deadline:
+                waited = time.monotonic() - began
+                if waited >= 1 and self._told is not None:
+                    self._told(self.folder)
+                    self._told = None
+                if waited >= patience:
                     raise ConflictError(
                         f"{self.folder} is locked: another virshle, or a command it left behind, works on it",
                         hint=f"wait for it; `fuser -v {self.folder}` names it",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from virshle.cli.lifecycle import start_all, told
-from virshle.cli.options import changing
+from virshle.cli.options import SECONDS, changing
 from virshle.errors import UsageError
 from virshle.service.create import Order
 from virshle.service.create import create as create_vms
@@ -31,7 +31,7 @@ Examples:
 )
 @click.option("--start", "begin", is_flag=True, help="Start what was created.")
 @click.option("--wait", is_flag=True, help="Return when it is ready; implies --start.")
-@click.option("--timeout", type=click.FloatRange(0), default=120.0, help="Seconds that --wait waits at most.")
+@click.option("--timeout", type=SECONDS, default=120.0, help="Seconds that --wait waits at most.")
 @changing
 def create(
     name: str | None,
@@ -56,5 +56,5 @@ def create(
         told(f"created {vm.name} ({vm.id}) from {vm.template}")
     if begin or wait:
         return start_all(node, [node.store.entry(vm.uuid) for vm in vms], wait=wait, timeout=timeout)
-    told(f"next: v start {vms[0].name if len(vms) == 1 else ' '.join(vm.name for vm in vms)}")
+    told("next: v start " + (" ".join(vm.name for vm in vms) if len(vms) < 4 else "--all"))
     return 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import click
 
 from virshle import log
 from virshle.cli.main import show_error
-from virshle.cli.options import changing, selecting
+from virshle.cli.options import SECONDS, changing, selecting
 from virshle.errors import UsageError, VirshleError
 from virshle.service import lifecycle
 from virshle.service.node import Entry, Node
@@ -20,6 +21,11 @@ from virshle.service.show import emulated
 
 def told(text: str) -> None:
     log.note(log.printable(text))
+
+
+def none_matches(selection: Selection, entries: Sequence[Entry]) -> None:
+    if selection.bulk and not entries:
+        told("no VM matches: nothing to do")
 
 
 def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bool = False) -> int:
@@ -56,50 +62,53 @@ def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bo
 @click.command(epilog="\b\nExamples:\n  v start web --wait\n  v start --all\n  v start --state stopped")
 @selecting
 @click.option("--wait", is_flag=True, help="Return when the guest is ready.")
-@click.option("--timeout", type=click.FloatRange(0), default=120.0, help="Seconds that --wait waits at most.")
+@click.option("--timeout", type=SECONDS, default=120.0, help="Seconds that --wait waits at most.")
 @changing
 def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
     """Start VMs; one that runs is left as it is."""
     entries = select(node, selection)
     if selection.bulk:
         entries = [entry for entry in entries if entry.summary is not None]
+    none_matches(selection, entries)
     return start_all(node, entries, wait=wait, timeout=timeout)
 
 
 def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: float) -> int:
-    """Starts each, then waits for each."""
+    """Starts each, then waits for all of them at once."""
     started: list[Entry] = []
 
     def begin(entry: Entry) -> None:
         done = lifecycle.start(node, entry)
         if node.dry_run is None:
             told(f"{entry.name} is running already" if done.already else f"started {entry.name}")
-            if done.launch and not done.already and (slow := emulated(done.launch)):
-                log.warn(f"it {slow}")
+            if not done.already and (slow := emulated(done.launch)):
+                log.warn(f"VMs run by {slow}")
         started.append(entry)
 
     def ready(entry: Entry) -> None:
-        what, seconds = lifecycle.wait_ready(node, entry.whole(), timeout)
+        began = time.monotonic()
+        what = lifecycle.wait_ready(node, entry.whole(), timeout)
         if node.dry_run is None:
-            told(f"waited {seconds:.1f} s for {what}; next: v ssh {entry.name}")
+            told(f"waited {time.monotonic() - began:.1f} s for {what}; next: v ssh {entry.name}")
 
     code = each(entries, begin)
     if not wait:
         return code
-    waited = each(started, ready)
+    waited = each(started, ready, together=True)
     return code or waited
 
 
 @click.command(epilog="\b\nExamples:\n  v stop web\n  v stop --all\n  v stop --force --timeout 5 web")
 @selecting
 @click.option("--force", is_flag=True, help="Cut the power of a guest that does not power off in time.")
-@click.option("--timeout", type=click.FloatRange(0), default=30.0, help="Seconds a guest gets to power off.")
+@click.option("--timeout", type=SECONDS, default=30.0, help="Seconds a guest gets to power off.")
 @changing
 def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
     """Stop VMs by their power button; never by cutting the power, unless --force is given."""
     entries = select(node, selection)
     if selection.bulk:
         entries = [entry for entry in entries if entry.summary is not None and node.process(entry.uuid)]
+    none_matches(selection, entries)
 
     def act(entry: Entry) -> None:
         how = lifecycle.stop(node, entry, force=force, timeout=timeout).how
@@ -122,10 +131,11 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
     entries = select(node, selection)
     if selection.bulk:
         entries = [entry for entry in entries if entry.summary is not None]
+    none_matches(selection, entries)
     if not force and (running := [entry.name for entry in entries if node.process(entry.uuid)]):
         # Before the first of them is gone.
         raise lifecycle.running_error(running)
-    if node.dry_run is None and not yes and (selection.bulk or len(entries) > 1):
+    if node.dry_run is None and entries and not yes and (selection.bulk or len(entries) > 1):
         _confirm(entries)
 
     def act(entry: Entry) -> None:
@@ -138,8 +148,7 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
 
 def _confirm(entries: Sequence[Entry]) -> None:
     names = ", ".join(log.printable(entry.name) for entry in entries)
-    if not entries:
-        return
     if not sys.stdin.isatty():
         raise UsageError(f"this would delete {len(entries)} VMs: {names}", hint="add --yes if that is what you want")
-    click.confirm(f"Delete {len(entries)} VMs for good: {names}?", abort=True, err=True)
+    if not click.confirm(f"Delete {len(entries)} VMs for good: {names}?", err=True):
+        raise UsageError("nothing was deleted")

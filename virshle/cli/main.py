@@ -92,7 +92,9 @@ def main() -> None:
     # What virshle makes is its owner's alone, whatever the caller's umask is.
     os.umask(0o077)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        # nohup's wish is respected.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         code = cli(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

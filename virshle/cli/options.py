@@ -15,6 +15,8 @@ from virshle.service.select import STATES, Selection
 
 Command = Callable[..., Any]
 
+SECONDS = click.IntRange(0, 86400)
+
 
 def verbose(function: Command) -> Command:
     """-v after the verb counts as before it."""

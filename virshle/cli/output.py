@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -147,49 +148,37 @@ def _print_tree(found: Mapping[str, Any], bytes_in: Sequence[str], indent: int) 
 
 
 class Bars:
-    """Progress: a bar on a terminal; elsewhere a line now and then, for whoever reads a log."""
+    """Progress: bars on a terminal; elsewhere a line now and then, for whoever reads a log. Many threads may tell."""
 
-    QUIET = 10.0
-    """Seconds between two lines where there is no terminal."""
+    FIRST, QUIET = 0.5, 10.0
+    """Seconds until something is worth a bar, and between two lines where there is no terminal."""
 
     def __init__(self) -> None:
-        self._bar: RichProgress | None = None
-        self._task: TaskID | None = None
-        self._title = ""
-        self._began = self._told = 0.0
+        self._lock = threading.Lock()
+        self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._bars: RichProgress | None = None
 
     def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
         clock = time.monotonic()
-        if title != self._title:
-            self.end()
-            self._title, self._began, self._told = title, clock, clock
-        if clock - self._began < 0.5:
-            return
-        if sys.stderr.isatty():
-            self._draw(title, done, total, unit, now)
-        elif clock - self._told >= self.QUIET:
-            self._told = clock
-            log.note(f"{title}: {_amount(done, total, unit)} {log.printable(now)}".rstrip())
+        with self._lock:
+            if clock - self._began.setdefault(title, clock) < self.FIRST:
+                return
+            if sys.stderr.isatty():
+                self._draw(title, done, total, unit, now)
+            elif clock - self._told.setdefault(title, self._began[title]) >= self.QUIET:
+                self._told[title] = clock
+                log.note(f"{title}: {_amount(done, total, unit)} {log.printable(now)}".rstrip())
 
     def _draw(self, title: str, done: float, total: float, unit: str, now: str) -> None:
-        if self._bar is None:
-            # Slow to import, and only drawn when something takes long.
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=30),
-                TextColumn("{task.fields[amount]}  {task.fields[now]}", markup=False),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(title, total=None, amount="", now="")
-        assert self._task is not None
-        self._bar.update(
-            self._task,
+        if self._bars is None:
+            self._bars = _new_bars()
+            self._bars.start()
+        if title not in self._tasks:
+            self._tasks[title] = self._bars.add_task(title, total=None, amount="", now="")
+        self._bars.update(
+            self._tasks[title],
             completed=done,
             # Time that passes is no progress: the bar only moves.
             total=None if unit == "s" else total or None,
@@ -197,11 +186,31 @@ class Bars:
             now=log.printable(now)[:60],
         )
 
-    def end(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = self._task = None
-        self._title = ""
+    def end(self, title: str) -> None:
+        with self._lock:
+            self._began.pop(title, None)
+            self._told.pop(title, None)
+            task = self._tasks.pop(title, None)
+            if self._bars is not None and task is not None:
+                self._bars.remove_task(task)
+            if self._bars is not None and not self._tasks:
+                self._bars.stop()
+                self._bars = None
+
+
+def _new_bars() -> RichProgress:
+    # Slow to import, and only drawn when something takes long.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[amount]}  {task.fields[now]}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
 def _amount(done: float, total: float, unit: str) -> str:

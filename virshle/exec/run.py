@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL, Signals
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from virshle import log
 from virshle.errors import ConfigError, HostError, TimedOutError
-from virshle.fs import explained
 
 _KEPT = (
     "PATH",
@@ -48,14 +48,13 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class Command:
-    """A host command. `into`: a file that stdout and stderr are appended to. `env`: added to the kept part of
-    the caller's environment. `ok`: exit codes that are no failure. `detached`: it leaves something running
-    behind, which must hold no lock of ours."""
+    """A host command. `env`: added to the kept part of the caller's environment. `ok`: exit codes that are no
+    failure. `detached`: it leaves something running behind, which must hold no lock of ours; a Ctrl-C waits for its
+    end, which is near."""
 
     argv: tuple[str, ...]
     timeout: float = 60.0
     """Seconds; the whole process group is killed after them."""
-    into: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     ok: tuple[int, ...] = (0,)
     detached: bool = False
@@ -63,10 +62,7 @@ class Command:
     def shell(self) -> str:
         """The same, ready to paste into a shell."""
         words = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
-        text = " ".join([*words, shlex.join(self.argv)])
-        if self.into is not None:
-            text += f" </dev/null >>{shlex.quote(str(self.into))} 2>&1"
-        return text
+        return " ".join([*words, shlex.join(self.argv)])
 
 
 @dataclass(frozen=True)
@@ -94,12 +90,16 @@ def _path() -> str:
 
 def environment(command: Command) -> dict[str, str]:
     """What a command is given: a short part of the caller's environment, C locale, and its own additions."""
-    kept = {
+    return _kept(tuple(os.environ.items())) | {"PATH": _path(), "LC_ALL": "C.UTF-8"} | dict(command.env)
+
+
+@functools.cache
+def _kept(environ: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    return {
         name: value
-        for name, value in os.environ.items()
+        for name, value in environ
         if name in _KEPT or name.lower().startswith(tuple(prefix.lower() for prefix in _KEPT_PREFIXES))
     }
-    return kept | {"PATH": _path(), "LC_ALL": "C.UTF-8"} | dict(command.env)
 
 
 def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> Result:
@@ -126,6 +126,8 @@ def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> R
             details=[f"command: {command.shell()}"],
         ) from None
     except BaseException:
+        if command.detached:
+            process.wait()
         _kill(process)
         raise
     result = Result(command, process.returncode, stdout or "", stderr or "", time.monotonic() - started)
@@ -136,25 +138,17 @@ def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> R
 
 
 def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
-    with _output(command.into) as out:
-        return subprocess.Popen(
-            command.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            env=environment(command),
-            text=True,
-            errors="replace",
-            pass_fds=locks,
-            start_new_session=True,
-        )
-
-
-def _output(into: Path | None) -> AbstractContextManager[IO[bytes] | int]:
-    if into is None:
-        return nullcontext(subprocess.PIPE)
-    with explained("write the log"):
-        return os.fdopen(os.open(into, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+    return subprocess.Popen(
+        command.argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(command),
+        text=True,
+        errors="replace",
+        pass_fds=locks,
+        start_new_session=True,
+    )
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

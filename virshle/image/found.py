@@ -21,6 +21,7 @@ class Record(BaseModel):
     version: int = 1
     name: str
     source: str
+    args: dict[str, str] = {}
     store_path: str
     nix: str
     built: datetime

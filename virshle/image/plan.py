@@ -45,6 +45,7 @@ def record_step(image: ImageConfig, folder: Path, nix: NixHost, store_path: Path
     record = Record(
         name=image.name,
         source=image.source,
+        args=image.args,
         store_path=str(store_path),
         nix=".".join(map(str, nix.version)),
         built=datetime.now(UTC).replace(microsecond=0),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from virshle.exec import Command
 from virshle.nix.host import NixHost
 from virshle.nix.log import NixLog
-from virshle.plan import Follower, Progress, Run
+from virshle.plan import Run
 
 BUILD_TIMEOUT = 6 * 3600.0
 
@@ -25,11 +25,7 @@ def _build(nix: NixHost, what: tuple[str, ...], link: Path, why: str, *, offline
         *("--out-link", str(link)),
         *what,
     )
-    return Run(why, Command(argv, timeout=BUILD_TIMEOUT, env=nix.env), follow=_follower(why))
-
-
-def _follower(title: str) -> Callable[[Progress], Follower]:
-    return lambda progress: NixLog(progress, title)
+    return Run(why, Command(argv, timeout=BUILD_TIMEOUT, env=nix.env), follow=NixLog)
 
 
 def build_flake(nix: NixHost, reference: str, link: Path, *, why: str) -> Run:

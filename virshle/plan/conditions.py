@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from virshle.errors import VirshleError
-from virshle.exec.process import running
+from virshle.exec.process import gone_shell, running
+
+MOST = 2**16
+"""Bytes of a file that are looked at."""
 
 
 class Condition(Protocol):
@@ -30,8 +33,9 @@ class Contains:
         return f"grep -qsxF {shlex.quote(self.line)} {shlex.quote(str(self.path))}"
 
     def holds(self) -> bool:
-        with suppress(FileNotFoundError):
-            return self.line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            # A guest may write without end; what it has to say comes first.
+            return self.line in file.read(MOST).decode(errors="replace").splitlines()
         return False
 
 
@@ -42,7 +46,7 @@ class Gone:
     record: Path
 
     def shell(self) -> str:
-        return f"! kill -0 $(cut -d' ' -f1 {shlex.quote(str(self.record))}) 2>/dev/null"
+        return gone_shell(self.record)
 
     def holds(self) -> bool:
         return running(self.record) is None

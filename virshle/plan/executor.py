@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import TracebackType
-from typing import IO, Literal
+from typing import Literal
 
 from virshle import exec as host
 from virshle import log
@@ -36,37 +36,35 @@ class Apply:
         """`dry_run`: is given each step as shell, and nothing is done."""
         self.dry_run = dry_run
         self._progress = progress or Silent()
-        self._done: list[tuple[Step, _Journal]] = []
-        self._locks: list[Lock] = []
-        self._journals: dict[Path | None, _Journal] = {}
+        self._done: list[tuple[Step, Plan]] = []
+        self._locks: list[tuple[Lock, str | None]] = []
 
-    def hold(self, lock: Lock) -> None:
-        """Hands this lock to every short command, and keeps it until the end of the context."""
-        self._locks.append(lock)
+    def hold(self, lock: Lock, subject: str | None = None) -> None:
+        """Keeps the lock until the end of the context, and hands it to the short commands of that subject's plans
+        (None: of all), so that what an interrupted virshle leaves behind still holds it."""
+        self._locks.append((lock, subject))
 
     def __call__(self, plan: Plan) -> None:
         """Makes every step of the plan. Raises what the first failing step raises."""
-        journal = self._journals.setdefault(plan.journal, _Journal(plan.journal))
         for step in plan.steps:
             if self.dry_run:
                 self.dry_run(f"# {plan.subject}: {step.why}\n{step.shell()}")
                 continue
-            self._make(step, journal)
+            _tell("before", step)
+            # Recorded before it is made, so that half of a failed or interrupted step is undone too: an undo must
+            # be harmless where its step was not made at all.
+            self._done.append((step, plan))
+            self._make(step, plan, self._progress)
+            _tell("after", step)
 
-    def _make(self, step: Step, journal: _Journal) -> None:
-        for observer in observers:
-            observer("before", step)
-        journal.write(step)
-        # Recorded before it is made, so that half of a failed or interrupted step is undone too: an undo must
-        # be harmless where its step was not made at all.
-        self._done.append((step, journal))
+    def _make(self, step: Step, plan: Plan, progress: Progress) -> None:
+        locks = [lock.fd for lock, subject in self._locks if lock.fd >= 0 and subject in (None, plan.subject)]
+        _note(plan, f"# {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {step.why}\n{step.shell()}\n")
         try:
-            make(step, [lock.fd for lock in self._locks if lock.fd >= 0], self._progress)
-        except VirshleError as error:
-            journal.failed(error)
+            make(step, locks, progress)
+        except Exception as error:
+            _note(plan, f"# failed: {log.printable(str(error))}\n")
             raise
-        for observer in observers:
-            observer("after", step)
 
     def commit(self) -> None:
         """What was done so far stays, whatever fails later."""
@@ -77,19 +75,16 @@ class Apply:
         lines = []
         with _uninterrupted():
             while self._done:
-                step, journal = self._done.pop()
-                lines += [self._undo(back, journal) for back in step.undo]
+                step, plan = self._done.pop()
+                lines += [self._undo(back, plan) for back in step.undo]
         return lines
 
-    def _undo(self, step: Step, journal: _Journal) -> str:
-        for observer in observers:
-            observer("undo", step)
-        journal.write(step)
+    def _undo(self, step: Step, plan: Plan) -> str:
+        _tell("undo", step)
         try:
-            make(step, [lock.fd for lock in self._locks if lock.fd >= 0], Silent())
+            self._make(step, plan, Silent())
         except Exception as error:
             # Whatever it is: the rest is undone all the same, and the first failure stays the one that is told.
-            journal.failed(error)
             return f"could not undo ({error}): {step.shell()}"
         return f"undone: {step.shell()}"
 
@@ -100,17 +95,43 @@ class Apply:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is not None:
-                undone = self.undo()
-                if isinstance(error, VirshleError):
-                    error.details += undone
-                elif undone:
-                    log.note("\n".join(undone))
+            undone = self.undo() if error is not None else []
+            if isinstance(error, VirshleError):
+                error.details += undone
+            elif undone:
+                log.note("\n".join(undone))
         finally:
-            for journal in self._journals.values():
-                journal.close()
-            for lock in self._locks:
+            for lock, _ in self._locks:
                 lock.release()
+
+
+def _tell(moment: Moment, step: Step) -> None:
+    for observer in observers:
+        observer(moment, step)
+
+
+_untold: dict[Path, list[str]] = {}
+"""Lines of journals whose folder is not there yet."""
+
+
+def _note(plan: Plan, text: str) -> None:
+    """Adds to the journal, before the step is made. Opened for each line, as thousands may be written at once."""
+    if plan.journal is None:
+        return
+    waiting = _untold.setdefault(plan.journal, [])
+    waiting.append(text)
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(plan.journal, flags, 0o600)
+        try:
+            os.write(handle, "".join(waiting).encode(errors="surrogateescape"))
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warn(f"the command log {plan.journal} cannot be written: {error.strerror}")
+    del _untold[plan.journal]
 
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -118,7 +139,8 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C, or a terminal that is closed, does not cut the undoing short."""
+    """A second Ctrl-C, or a terminal that is closed, does not cut the undoing short. In other threads than the main
+    one no signal is handled anyway."""
     if current_thread() is not main_thread():
         yield
         return
@@ -152,11 +174,11 @@ def _run(step: Run, locks: list[int], progress: Progress) -> None:
         with watch(step.gauge, progress):
             host.run(step.command, locks=locks)
         return
-    follower = step.follow(progress)
+    follower = step.follow(progress, step.why)
     try:
         result = host.follow(step.command, follower.line, locks=locks, check=False)
     finally:
-        progress.end()
+        progress.end(step.why)
     if result.code not in step.command.ok:
         how = f"`{step.command.argv[0]}` failed with exit code {result.code}"
         raise HostError(how, details=[f"command: {step.shell()}", *follower.failure()])
@@ -164,7 +186,7 @@ def _run(step: Run, locks: list[int], progress: Progress) -> None:
 
 def wait(step: Wait, progress: Progress | None = None) -> float:
     """Seconds it took. Raises TimedOutError, or HostError when the fatal condition came true."""
-    teller = progress or Silent()
+    teller, title = progress or Silent(), f"waiting for {step.why}"
     started = time.monotonic()
     try:
         while not step.until.holds():
@@ -176,10 +198,10 @@ def wait(step: Wait, progress: Progress | None = None) -> float:
             if took >= step.timeout:
                 message = f"gave up waiting for {step.why} after {step.timeout:g} s"
                 raise TimedOutError(message, hint=step.hint, details=_tails(step.logs))
-            teller.update(f"waiting for {step.why}", took, step.timeout, "s")
+            teller.update(title, took, step.timeout, "s")
             time.sleep(POLL)
     finally:
-        teller.end()
+        teller.end(title)
     return time.monotonic() - started
 
 
@@ -190,41 +212,3 @@ def _tails(files: tuple[Path, ...]) -> list[str]:
             last = file.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
             lines += [f"last lines of {file}:", *(f"  {log.printable(line)}" for line in last)]
     return lines
-
-
-class _Journal:
-    """The command log of one subject. Lines wait until its folder is there; once open it follows renames."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._waiting: list[str] = []
-        self._file: IO[str] | None = None
-
-    def write(self, step: Step) -> None:
-        self._line(f"# {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {step.why}\n{step.shell()}\n")
-
-    def failed(self, error: Exception) -> None:
-        self._line(f"# failed: {log.printable(str(error))}\n")
-
-    def _line(self, text: str) -> None:
-        if self._path is None:
-            return
-        self._waiting.append(text)
-        try:
-            self._file = self._file or os.fdopen(_private(self._path), "a", encoding="utf-8", errors="surrogateescape")
-            self._file.write("".join(self._waiting))
-            self._file.flush()
-            self._waiting.clear()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            log.warn(f"the command log {self._path} cannot be written: {error.strerror}")
-
-    def close(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # told when it was written
-                self._file.close()
-
-
-def _private(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -14,8 +14,8 @@ class Progress(Protocol):
     def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
         """`done` of `total` (0: not known yet) `unit`s; bytes where the unit is "B". `now`: the current part."""
 
-    def end(self) -> None:
-        """The step is over, well or not."""
+    def end(self, title: str) -> None:
+        """What has that title is over, well or not."""
 
 
 class Silent:
@@ -24,7 +24,7 @@ class Silent:
     def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
         pass
 
-    def end(self) -> None:
+    def end(self, title: str) -> None:
         pass
 
 
@@ -72,4 +72,4 @@ def watch(gauge: Gauge | None, progress: Progress) -> Iterator[None]:
     finally:
         over.set()
         teller.join()
-        progress.end()
+        progress.end(gauge.title)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from virshle.exec import Command, text_of
@@ -21,8 +21,8 @@ class Run:
     undo: tuple[Step, ...] = ()
     gauge: Gauge | None = None
     """How far a long one is, seen from outside."""
-    follow: Callable[[Progress], Follower] | None = None
-    """Makes the reader of a long one's stderr."""
+    follow: Callable[[Progress, str], Follower] | None = None
+    """The kind of reader of a long one's stderr; it is made with the progress to tell and the step's reason."""
 
     def shell(self) -> str:
         return self.command.shell()
@@ -105,15 +105,6 @@ class Plan:
 
     subject: str
     """Whom it is for, a VM's name, say."""
-    steps: tuple[Step, ...] = field(default=())
+    steps: Sequence[Step]
     journal: Path | None = None
     """The file in which the subject keeps every command ever run for it."""
-
-    def __init__(self, subject: str, steps: Sequence[Step], journal: Path | None = None) -> None:
-        object.__setattr__(self, "subject", subject)
-        object.__setattr__(self, "steps", tuple(steps))
-        object.__setattr__(self, "journal", journal)
-
-    def shell(self) -> str:
-        """The whole phase as a script."""
-        return "\n".join(f"# {step.why}\n{step.shell()}" for step in self.steps)

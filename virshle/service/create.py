@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
+from uuid import UUID, uuid4
 
 from virshle import log
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.disk import blank, check_image, check_size, clone, need_space
 from virshle.errors import ConflictError, UsageError
-from virshle.fs import Lock, expand
+from virshle.fs import expand
 from virshle.model.names import check_name, invent_name
-from virshle.model.vm import KernelBoot, Vm
+from virshle.model.vm import User, Vm
 from virshle.plan import Apply, Plan, Step, Write, run
 from virshle.service.image import ensure_built, hold_image, image_source
 from virshle.service.node import Node
@@ -39,63 +41,64 @@ def create(node: Node, order: Order) -> list[Vm]:
     """The VMs made. Raises ConfigError, NotFoundError, ConflictError, HostError; then none was made."""
     template = node.config.template(order.template)
     unsupported_nets(template)
-    driver = choose_driver(template.hypervisor)
+    choose_driver(template.hypervisor)
     _check_names(node, order)
     user_data = _user_data(order)
     images = [disk.image for disk in template.disk if disk.image is not None]
     for image in images:
         ensure_built(node, image)
-
     with node.apply() as apply:
         for image in images:
             hold_image(node, apply, image)
         sources = [_source(node, template, disk) for disk in template.disk]
-        files = [source.path for source in sources if source.path is not None and source.path.exists()]
-        need_space(node.paths.state, files, order.count)
-        with node.registry(apply):
+        need_space(node.paths.state, _copied(sources), order.count)
+        with node.registry():
             apply(Plan("key", make_key(node.layout.keys)))
             keys = _keys(node)
-            identities = _identities(node, order)
             vms = [
-                define(
-                    template,
-                    identity,
-                    sources,
-                    authorized_keys=keys,
-                    users=user_data.users(),
-                    account=user_data.account.uuid if user_data.account else None,
-                )
-                for identity in identities
+                define(template, one, sources, authorized_keys=keys, **user_data) for one in _identities(node, order)
             ]
             for vm in vms:
                 _claim(node, apply, vm)
         for vm in vms:
             staged = node.layout.staged(vm.uuid)
-            steps = [*_fill(vm, staged, template, sources), *driver.prepare(vm, staged), _define(vm, staged)]
-            apply(node.plan(vm, *steps, folder=staged))
+            apply(node.plan(vm, *_fill(vm, staged, template, sources), folder=staged))
+        apply(Plan("all", [_to_disk(node)]))
         for vm in vms:
             apply(node.plan(vm, *commit(node.layout, vm.uuid), folder=node.layout.staged(vm.uuid)))
+        apply(Plan("all", [_to_disk(node)]))
         apply.commit()
     return vms
+
+
+def _to_disk(node: Node) -> Step:
+    """What is there after it is there after a power cut."""
+    return run("write all of it to the disk", "sync", "--file-system", node.layout.vms, timeout=3600)
+
+
+def _copied(sources: Sequence[Source]) -> list[Path]:
+    """Every file that each VM gets a copy of."""
+    files = [file for source in sources for file in (source.path, source.kernel, source.initrd) if file is not None]
+    return [file for file in files if file.exists()]
 
 
 def _check_names(node: Node, order: Order) -> None:
     """Before any work: what is certainly wrong. Raises UsageError, ConflictError."""
     if order.name is None:
         return
+    taken = {entry.name for entry in node.store.entries()}
     for name in _names(order):
         try:
             check_name(name)
         except ValueError as error:
             raise UsageError(str(error), hint="for example: web, db-2") from None
-        _check_free(node, name)
+        if name in taken:
+            raise _taken(name)
 
 
-def _check_free(node: Node, name: str) -> None:
-    for entry in node.store.entries():
-        if entry.name == name:
-            hint = f"choose another, or leave it out; to remove the old one: v delete {name}"
-            raise ConflictError(f"there is a VM named {name!r} already", hint=hint)
+def _taken(name: str) -> ConflictError:
+    hint = f"choose another, or leave it out; to remove the old one: v delete {name}"
+    return ConflictError(f"there is a VM named {name!r} already", hint=hint)
 
 
 def _names(order: Order) -> list[str]:
@@ -103,13 +106,16 @@ def _names(order: Order) -> list[str]:
     return [order.name] if order.count == 1 else [f"{order.name}-{index}" for index in range(1, order.count + 1)]
 
 
-def _user_data(order: Order) -> UserData:
-    if order.user_data is None:
-        return UserData()
-    data, warnings = read_user_data(order.user_data)
+class _Told(TypedDict):
+    users: tuple[User, ...]
+    account: UUID | None
+
+
+def _user_data(order: Order) -> _Told:
+    data, warnings = read_user_data(order.user_data) if order.user_data else (UserData(), [])
     for warning in warnings:
         log.warn(warning)
-    return data
+    return {"users": data.users(), "account": data.account.uuid if data.account else None}
 
 
 def _source(node: Node, template: VmTemplate, disk: DiskTemplate) -> Source:
@@ -134,34 +140,34 @@ def _keys(node: Node) -> list[str]:
 
 
 def _identities(node: Node, order: Order) -> list[Identity]:
-    """Chosen under the registry's lock."""
-    taken = {*links(node.layout.names), *(entry.name for entry in node.store.entries())}
+    """Chosen under the registry's lock. Raises ConflictError."""
+    entries = node.store.entries()
+    names = {*links(node.layout.names), *(entry.name for entry in entries)}
     numbers = {int(name) for name in links(node.layout.ids) if name.isdecimal()}
-    numbers |= {entry.summary.id for entry in node.store.entries() if entry.summary}
+    numbers |= {entry.summary.id for entry in entries if entry.summary}
+    free = (number for number in itertools.count(1) if number not in numbers)
     wanted: Sequence[str | None] = _names(order) if order.name else [None] * order.count
     identities = []
     for name in wanted:
-        if name in taken:
-            raise ConflictError(f"there is a VM named {name!r} already", hint="choose another name, or leave it out")
-        chosen = name or invent_name(taken)
-        number = next(n for n in range(1, len(numbers) + 2) if n not in numbers)
-        taken.add(chosen)
-        numbers.add(number)
-        identities.append(Identity(uuid.uuid4(), number, chosen))
+        if name in names:
+            raise _taken(name)
+        chosen = name or invent_name(names)
+        names.add(chosen)
+        identities.append(Identity(uuid4(), next(free), chosen))
     return identities
 
 
 def _claim(node: Node, apply: Apply, vm: Vm) -> None:
     staged = node.layout.staged(vm.uuid)
-    steps = claim(node.layout, vm.uuid, vm.name, vm.id)
+    folder, *links = claim(node.layout, vm.uuid, vm.name, vm.id)
     # The folder first, then its lock, so that nobody who tidies takes it for abandoned.
-    apply(node.plan(vm, steps[0], folder=staged))
-    if not node.dry_run:
-        apply.hold(Lock(staged))
-    apply(node.plan(vm, *steps[1:], folder=staged))
+    apply(node.plan(vm, folder, folder=staged))
+    node.hold(apply, staged, subject=vm.name)
+    apply(node.plan(vm, *links, folder=staged))
 
 
 def _fill(vm: Vm, staged: Path, template: VmTemplate, sources: Sequence[Source]) -> list[Step]:
+    """All that is in its folder; the definition last."""
     steps: list[Step] = []
     for disk, wanted, source in zip(vm.disks, template.disk, sources, strict=True):
         target = staged / disk.file
@@ -169,13 +175,10 @@ def _fill(vm: Vm, staged: Path, template: VmTemplate, sources: Sequence[Source])
             steps += blank(target, disk.size)
         else:
             steps += clone(source.path, target, image=source.size, size=disk_size(wanted, source))
-    if isinstance(vm.boot, KernelBoot):
-        first = sources[0]
-        assert first.kernel and first.initrd
+    first = sources[0]
+    if first.kernel is not None and first.initrd is not None:
         copy = ("cp", "--reflink=auto", "--no-preserve=mode,ownership", "--", first.kernel, first.initrd)
         steps.append(run("copy what it boots", *copy, staged / "boot"))
-    return steps
-
-
-def _define(vm: Vm, staged: Path) -> Step:
-    return Write("write its definition", definition(staged), vm.model_dump_json(indent=2) + "\n")
+    steps += choose_driver(vm.hypervisor).prepare(vm, staged)
+    text = vm.model_dump_json(indent=2) + "\n"
+    return [*steps, Write("write its definition", definition(staged), text)]

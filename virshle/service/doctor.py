@@ -99,11 +99,8 @@ def _vms(node: Node) -> Iterator[Check]:
 
 
 def _leftovers(node: Node) -> Iterator[Check]:
-    plan, locks = tidy(node.store)
+    left, locks = tidy(node.store)
     for lock in locks:
         lock.release()
-    for step in plan.steps:
+    for step in [*left.links.steps, *(step for plan in left.folders for step in plan.steps)]:
         yield Check("leftover", "limited", f"{step.why}: {step.shell()}", "the next command that changes VMs does it")
-
-
-__all__ = ["Check", "examine"]

@@ -9,7 +9,7 @@ from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError, VirshleError
 from virshle.exec import Command, find_program, spawn_ok
-from virshle.fs import Lock, expand
+from virshle.fs import expand
 from virshle.image import Built, build_steps, built, link, read_record, record_step, tiny_steps
 from virshle.image.debian import Package, have_apt, parts_steps, pin, resolve, update_lists
 from virshle.model.arch import host_arch
@@ -25,17 +25,26 @@ _NIXOS = (
 
 
 def ensure_built(node: Node, name: str) -> None:
-    """Builds the image where it is not built. Raises ConfigError, NotFoundError, HostError."""
+    """Builds the image where it is not built, or was built from another source than is configured now. Raises
+    ConfigError, NotFoundError, HostError."""
     image = node.config.image(name)
-    if image.path is None and built(name, node.layout.image(name)) is None:
-        build(node, name)
+    if image.path is None and not _is_current(node, image):
+        build(node, name, again=False)
+
+
+def _is_current(node: Node, image: ImageConfig) -> bool:
+    folder = node.layout.image(image.name)
+    record = read_record(folder)
+    if built(image.name, folder) is None:
+        return False
+    return record is None or (record.source, record.args) == (image.source, image.args)
 
 
 def hold_image(node: Node, apply: Apply, name: str) -> None:
     """So that nobody builds it anew or lets go of it while it is cloned."""
     folder = node.layout.image(name)
     if folder.is_dir():
-        apply.hold(Lock(folder, shared=True, patience=3600))
+        node.hold(apply, folder, shared=True)
 
 
 def image_source(node: Node, name: str) -> Source:
@@ -53,7 +62,7 @@ def image_source(node: Node, name: str) -> Source:
         found.disk,
         # A dry run plans with the least an image can be.
         check_image(found.disk) if found.disk.exists() else SECTOR,
-        image.source,
+        record.source if (record := read_record(node.layout.image(name))) else image.source,
         image=name,
         store_path=str(found.store_path),
         kernel=found.kernel,
@@ -70,8 +79,9 @@ def _assumed(image: ImageConfig, folder: Path) -> Built:
     return Built(result, result / "disk.raw", result / "kernel", result / "initrd", "...")
 
 
-def build(node: Node, name: str) -> str:
-    """Where it was built to. Raises ConfigError, HostError with the builder's log."""
+def build(node: Node, name: str, *, again: bool = True) -> str:
+    """Where it was built to. `again`: also where it is there already. Raises ConfigError, HostError with the
+    builder's log."""
     image = node.config.image(name)
     if image.path is not None:
         raise ConfigError(f"image {name!r} is a file, {image.path}: there is nothing to build")
@@ -79,19 +89,25 @@ def build(node: Node, name: str) -> str:
         raise ConfigError(_NIXOS[0], hint=_NIXOS[1])
     nix = find_nix(node.paths.state / "nix")
     folder = node.layout.image(name)
+    node.folders()
     with node.apply() as apply:
-        node.folders(apply)
         apply(Plan(name, [run("make the image's folder", "mkdir", "-p", folder)]))
-        if not node.dry_run:
-            # One builds; whoever else wants it waits and finds it built.
-            apply.hold(Lock(folder, patience=3600))
-        parts = _build(node, apply, image, folder, nix)
-        target = Path("/nix/store/...") if node.dry_run else link(folder).readlink()
-        if not node.dry_run and built(name, folder) is None:
-            raise HostError(f"nix built {name} to {target}, which is not there")
-        apply(Plan(name, [record_step(image, folder, nix, target, parts)]))
+        # One builds; whoever else wants it waits, and finds it built.
+        node.hold(apply, folder)
+        if again or not _is_current(node, image):
+            parts = _build(node, apply, image, folder, nix)
+            target = Path("/nix/store/...") if node.dry_run else _result(name, folder)
+            apply(Plan(name, [record_step(image, folder, nix, target, parts)]))
         apply.commit()
-    return str(target)
+    return "/nix/store/..." if node.dry_run else str(_result(name, folder))
+
+
+def _result(name: str, folder: Path) -> Path:
+    """Raises HostError where the build left nothing, ConfigError where it is no image."""
+    found = built(name, folder)
+    if found is None:
+        raise HostError(f"image {name!r} was built and is not there", hint=f"v image build {name} -vvv")
+    return found.store_path
 
 
 def _build(node: Node, apply: Apply, image: ImageConfig, folder: Path, nix: NixHost) -> tuple[str, ...]:
@@ -107,18 +123,22 @@ def _build(node: Node, apply: Apply, image: ImageConfig, folder: Path, nix: NixH
             "image 'tiny' needs its parts from nixpkgs, which NIX_PATH does not name, or from Debian's apt",
             hint="give nix a nixpkgs: nix-channel --add ...; nix-channel --update",
         )
-    packages = _packages(apply)
     parts = folder / "parts"
-    if not _pinned(parts, packages):
+    packages = _packages(node, apply)
+    if packages is not None and not _pinned(parts, packages):
         apply(Plan(image.name, parts_steps(packages, parts)))
     apply(Plan(image.name, tiny_steps(folder, nix, {"parts": str(parts)}, "debian.nix", offline=True)))
-    return tuple(package.file.removesuffix(".deb") for package in packages)
+    return tuple(package.file.removesuffix(".deb") for package in packages or ())
 
 
-def _packages(apply: Apply) -> list[Package]:
+def _packages(node: Node, apply: Apply) -> list[Package] | None:
+    """None in a dry run that cannot know them before apt's lists are there. Raises HostError."""
     packages = resolve(host_arch())
     if packages is None:
         apply(Plan("apt", [update_lists()]))
+        if node.dry_run is not None:
+            node.dry_run("# then: fetch and unpack the packages that apt names")
+            return None
         packages = resolve(host_arch())
     if packages is None:
         raise HostError("apt knows no kernel for the tiny image", hint="mend apt's sources, then: apt-get update")
@@ -187,7 +207,7 @@ def collect(node: Node) -> list[str]:
                 continue
             folder = node.layout.image(name)
             # Whoever clones from it or builds it holds its lock.
-            apply.hold(Lock(folder))
+            node.hold(apply, folder)
             apply(Plan(name, [run("let go of the image", "rm", "-rf", "--one-file-system", "--", folder)]))
             gone.append(name)
         apply.commit()

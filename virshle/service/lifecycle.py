@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from virshle.errors import ConflictError, HostError, TimedOutError
-from virshle.exec.process import Process
+from virshle.exec.process import Process, kill
 from virshle.model.vm import KernelBoot, Vm
 from virshle.network import choose_port
-from virshle.plan import Contains, Gone, Greets, Plan, Step, Wait, run
-from virshle.plan.executor import wait
+from virshle.plan import Apply, Condition, Contains, Gone, Greets, Plan, Run, Step, Wait, run
 from virshle.service.node import Node
-from virshle.store import Entry, remove
-from virshle.store.layout import command_log, console_log, vmm_log
+from virshle.store import Entry, leave, remove
+from virshle.store.layout import command_log, console_log, process_record, vmm_log
 from virshle.userdata import SEED, seed_steps
-from virshle.vmm.choose import choose_driver
-from virshle.vmm.driver import Launch, Machine, read_launch, ready_file, record
+from virshle.vmm.choose import choose_driver, driver_of
+from virshle.vmm.driver import Launch, Machine, read_launch, ready_file
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,14 @@ def start(node: Node, target: Entry) -> Started:
 def plan_machine(node: Node, vm: Vm, folder: Path) -> Machine:
     """Chooses all that this run needs, before anything is planned."""
     port = choose_port(vm.uuid) if vm.nets else None
-    launch = choose_driver(vm.hypervisor).choose(vm, ssh_port=port, now=datetime.now(UTC))
+    driver = choose_driver(vm.hypervisor)
+    launch = driver.choose(vm, ssh_port=port, now=datetime.now(UTC), token=uuid.uuid4().hex)
     return Machine(
         vm=vm,
         folder=folder,
         run=node.layout.run(vm.uuid),
         launch=launch,
+        record=process_record(folder),
         seed=folder / SEED,
         console_log=console_log(folder),
         vmm_log=vmm_log(folder),
@@ -79,33 +82,31 @@ def check_files(vm: Vm, folder: Path) -> None:
             )
 
 
-def ready_wait(node: Node, vm: Vm, launch: Launch | None, timeout: float) -> Wait:
+def ready_wait(node: Node, vm: Vm, timeout: float) -> Wait:
     """What to wait for until it is ready. Raises ConflictError where nothing can say so."""
     runtime, folder = node.layout.run(vm.uuid), node.layout.vm(vm.uuid)
-    hint = f"look at its console: v logs {vm.name}"
-    tails = (console_log(folder),)
+    launch = read_launch(runtime)
+    until: Condition
     if vm.ready == "guest":
-        said = Contains(ready_file(runtime), "READY=1")
-        why = f"{vm.name} to say that it is ready"
-        return Wait(why, said, timeout, fatal=Gone(record(runtime)), logs=tails, hint=hint)
-    if launch is None or launch.ssh_port is None:
+        why, until = f"{vm.name} to say that it is ready", Contains(ready_file(runtime), "READY=1")
+    elif launch is not None and launch.ssh_port is not None:
+        why, until = f"{vm.name}'s ssh server to answer", Greets(launch.ssh_port, "SSH-")
+    else:
         raise ConflictError(
             f"nothing says when {vm.name} is ready: it has no net for ssh, and its template does not say that the "
             "guest tells",
             hint='start it without --wait, or set ready = "guest" in its template',
         )
-    answered = Greets(launch.ssh_port, "SSH-")
-    why = f"{vm.name}'s ssh server to answer"
-    return Wait(why, answered, timeout, fatal=Gone(record(runtime)), logs=tails, hint=hint)
+    hint = f"look at its console: v logs {vm.name}"
+    return Wait(why, until, timeout, fatal=Gone(process_record(folder)), logs=(console_log(folder),), hint=hint)
 
 
-def wait_ready(node: Node, vm: Vm, timeout: float) -> tuple[str, float]:
-    """What was waited for, and the seconds it took. Raises TimedOutError; the VM is left as it is."""
-    step = ready_wait(node, vm, read_launch(node.layout.run(vm.uuid)), timeout)
-    if node.dry_run:
-        node.dry_run(f"# {vm.name}: {step.why}\n{step.shell()}")
-        return step.why, 0.0
-    return step.why, wait(step, node.progress)
+def wait_ready(node: Node, vm: Vm, timeout: float) -> str:
+    """What was waited for. Raises TimedOutError; the VM is left as it is."""
+    step = ready_wait(node, vm, timeout)
+    with node.apply() as apply:
+        apply(node.plan(vm, step))
+    return step.why
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,10 @@ class Stopped:
 
 
 def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.0) -> Stopped:
-    """Presses the power button and waits; only with `force` is the power cut then.
+    """Presses the power button and waits; only with `force` is the power cut after `timeout` seconds.
 
-    Raises TimedOutError where the guest did not power off; it is left running.
+    Raises TimedOutError where the guest did not power off, HostError where the button cannot be pressed; it is left
+    running.
     """
     with node.apply() as apply, node.locked(target, apply) as entry:
         vm = entry.whole()
@@ -127,36 +129,36 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
             return Stopped(vm, "already")
         how = "gracefully"
         try:
-            apply(node.plan(vm, *_power_off(node, vm, timeout)))
-        except TimedOutError as error:
+            _power_off(node, apply, vm, timeout)
+        except (TimedOutError, HostError) as error:
+            if node.process(vm.uuid) is None:
+                return Stopped(vm, how)  # by itself, at the same moment
             if not force:
-                message = f"{vm.name} did not power off within {timeout:g} s and is left running"
-                raise TimedOutError(message, hint=f"cut its power: v stop --force {vm.name}") from error
-            how = "by force"
-        except HostError:
-            # The button cannot even be pressed.
-            if not force:
+                error.message = f"{vm.name} did not power off and is left running: {error.message}"
+                error.hint = f"cut its power: v stop --force {vm.name}"
                 raise
             how = "by force"
-        if how == "by force":
-            apply(node.plan(vm, *_cut_power(node, entry, process)))
-        apply(node.plan(vm, forget(node, vm)))
+            apply(node.plan(vm, *_cut_power(entry, process)))
     return Stopped(vm, how)
 
 
-def _power_off(node: Node, vm: Vm, timeout: float) -> list[Step]:
+def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> None:
+    began = time.monotonic()
     runtime = node.layout.run(vm.uuid)
-    gone = Wait(f"{vm.name} to power off", Gone(record(runtime)), timeout)
-    return [choose_driver(vm.hypervisor).power_button(runtime), gone]
+    apply(node.plan(vm, driver_of(read_launch(runtime)).power_button(runtime, timeout)))
+    left = timeout - (time.monotonic() - began)
+    apply(node.plan(vm, Wait(f"{vm.name} to power off", Gone(process_record(node.layout.vm(vm.uuid))), max(left, 0))))
 
 
-def _cut_power(node: Node, entry: Entry, process: Process) -> list[Step]:
-    gone = Wait(f"{entry.name}'s process to end", Gone(record(node.layout.run(entry.uuid))), 10)
-    return [run("cut its power", "kill", "-KILL", str(process.pid), ok=(0, 1)), gone]
-
-
-def forget(node: Node, vm: Vm) -> Step:
-    return run("remove its runtime folder", "rm", "-rf", "--one-file-system", "--", node.layout.run(vm.uuid))
+def _cut_power(entry: Entry, process: Process) -> list[Step]:
+    """Raises ConflictError where it is not known which process to kill."""
+    record = process_record(entry.folder)
+    if process.pid is None:
+        raise ConflictError(
+            f"{entry.name} runs, and its record does not say as which process", hint=f"fuser -v {record} names it"
+        )
+    gone = Wait(f"{entry.name}'s process to end", Gone(record), 10)
+    return [Run("cut its power", kill(process.pid)), gone]
 
 
 def running_error(names: Sequence[str]) -> ConflictError:
@@ -176,7 +178,8 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
             entry.whole()
         journal = command_log(entry.folder)
         if process:
-            apply(Plan(entry.name, _cut_power(node, entry, process), journal))
-        with node.registry(apply):
-            apply(Plan(entry.name, remove(node.layout, entry.uuid), journal))
+            apply(Plan(entry.name, _cut_power(entry, process), journal))
+        with node.registry():
+            apply(Plan(entry.name, leave(node.layout, entry.uuid), journal))
+        apply(Plan(entry.name, remove(node.layout, entry.uuid)))
     return entry.name

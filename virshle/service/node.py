@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,7 @@ from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
 from virshle.plan import Apply, Plan, Progress, Silent, Step, run
 from virshle.store import Entry, Layout, Store, tidy
-from virshle.store.layout import command_log
-from virshle.vmm.driver import record
+from virshle.store.layout import command_log, process_record
 
 if TYPE_CHECKING:
     from virshle.config.load import Config
@@ -65,35 +64,58 @@ class Node:
         """A phase of one VM's, kept in its command log."""
         return Plan(vm.name, steps, journal=command_log(folder or self.layout.vm(vm.uuid)))
 
-    def folders(self, apply: Apply) -> None:
-        """Makes the state folders that are missing."""
+    def folders(self) -> None:
+        """Makes the state folders that are missing. Raises HostError."""
         missing = [folder for folder in self.layout.folders() if not folder.is_dir()]
-        if missing:
-            apply(Plan("state", [run("make virshle's folders", "mkdir", "-p", "-m", "0700", *missing)]))
-            apply.commit()
+        if not missing:
+            return
+        with self.apply() as apply:
+            try:
+                apply(Plan("state", [run("make virshle's folders", "mkdir", "-p", "-m", "0700", *missing)]))
+                apply.commit()
+            except HostError as error:
+                error.hint = "is it yours to write? VIRSHLE_STATE_DIR chooses another folder"
+                raise
 
     @contextmanager
-    def registry(self, apply: Apply) -> Iterator[None]:
-        """Holds the lock under which names and numbers are given and taken, and tidies first."""
-        self.folders(apply)
+    def registry(self) -> Iterator[None]:
+        """Holds the lock under which names and numbers are given and taken; tidies first."""
+        self.folders()
         if not self.layout.vms.is_dir():
             yield  # a dry run on a fresh host
             return
-        with explained("work on the VMs"), Lock(self.layout.vms, patience=30):
-            plan, locks = tidy(self.store)
-            try:
-                apply(plan)
-            finally:
-                for lock in locks:
-                    lock.release()
+        registry = Lock(self.layout.vms, patience=30, told=waiting)
+        with ExitStack() as later, explained("work on the VMs"), registry:
+            left, locks = tidy(self.store)
+            # Once the registry is free again: what was left may take long to remove.
+            for lock, plan in zip(locks, left.folders, strict=True):
+                later.enter_context(lock)
+                later.callback(self._remove, plan)
+            with self.apply() as apply:
+                apply(left.links)
+                apply.commit()
             yield
+
+    def _remove(self, plan: Plan) -> None:
+        """What an interrupted command left; where it cannot be removed, the work goes on."""
+        try:
+            with self.apply() as apply:
+                apply(plan)
+        except HostError as error:
+            log.warn(f"{error.message}: {plan.steps[0].shell()}")
+
+    def hold(self, apply: Apply, folder: Path, *, subject: str | None = None, shared: bool = False) -> None:
+        """Holds the lock of a folder until the end of `apply`; not in a dry run, which touches nothing."""
+        if self.dry_run is None:
+            patience = 3600 if subject is None else 10
+            apply.hold(Lock(folder, shared=shared, patience=patience, told=waiting), subject)
 
     @contextmanager
     def locked(self, entry: Entry, apply: Apply) -> Iterator[Entry]:
         """The VM as it is once nobody else works on it. Raises ConflictError, or NotFoundError if it went."""
         try:
             with explained(f"work on {entry.name}"):
-                lock = Lock(entry.folder)
+                lock = Lock(entry.folder, told=waiting)
         except HostError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise _went(entry) from None
@@ -106,7 +128,11 @@ class Node:
 
     def process(self, uuid: UUID) -> Process | None:
         """The VM's process, if it runs."""
-        return running(record(self.layout.run(uuid)))
+        return running(process_record(self.layout.vm(uuid)))
+
+
+def waiting(folder: Path) -> None:
+    log.note(f"waiting for whoever works on {folder} (fuser -v {folder} names it)")
 
 
 def _went(entry: Entry) -> NotFoundError:

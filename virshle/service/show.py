@@ -9,7 +9,7 @@ from typing import Any
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import command_log, console_log, vmm_log
-from virshle.vmm.choose import choose_driver
+from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Launch, State, read_launch
 
 
@@ -37,7 +37,8 @@ def state_of(node: Node, entry: Entry) -> State:
         return "broken"
     if node.process(entry.uuid) is None:
         return "stopped"
-    return choose_driver(entry.summary.hypervisor).state(node.layout.run(entry.uuid))
+    run = node.layout.run(entry.uuid)
+    return driver_of(read_launch(run)).state(run)
 
 
 def row(node: Node, entry: Entry) -> Row:
@@ -95,7 +96,7 @@ def emulated(launch: Launch | None) -> str:
     """What to expect of software emulation; empty where the hardware runs the guest."""
     if launch is None or launch.accelerator == "kvm":
         return ""
-    return f"runs by software emulation, many times slower than by hardware ({launch.why})"
+    return f"software emulation here, many times slower than by hardware ({launch.why})"
 
 
 LOGS = {"console": console_log, "commands": command_log, "vmm": vmm_log}

@@ -10,8 +10,9 @@ from typing import NoReturn
 
 from virshle.errors import ConflictError, UsageError
 from virshle.exec import exec_into
-from virshle.fs import write_atomic
 from virshle.model.vm import LOGIN, Vm
+from virshle.plan import Step, Write
+from virshle.plan.conditions import MOST
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import known_hosts
@@ -21,14 +22,23 @@ from virshle.vmm.driver import read_launch, ready_file
 _HOST_KEY = re.compile(r"^X_VIRSHLE_SSH_HOST_KEY=((?:ssh|ecdsa|sk)-[\w@.-]+ [A-Za-z0-9+/=]+)$", re.MULTILINE)
 
 
-def ssh_command(node: Node, entry: Entry, words: Sequence[str] = (), *, login: str | None = None) -> tuple[str, ...]:
+def enter(node: Node, entry: Entry, words: Sequence[str], *, login: str | None = None) -> NoReturn:
+    """Becomes ssh: its terminal and its exit code are ours. Raises ConflictError where there is no way in."""
+    vm = entry.whole()
+    command = ssh_command(node, vm, words, login=login)
+    with node.apply() as apply:
+        apply(node.plan(vm, *pin_steps(node, vm)))
+        apply.commit()
+    exec_into(command)
+
+
+def ssh_command(node: Node, vm: Vm, words: Sequence[str] = (), *, login: str | None = None) -> tuple[str, ...]:
     """One word is the guest's shell's to read, several are the command and its arguments, as they are.
 
     Raises ConflictError where the VM does not run or has no way in, UsageError for a login that is no user's name.
     """
     if login is not None and not re.fullmatch(LOGIN, login):
         raise UsageError(f"{login!r} is no user's name", hint="for example: -l root")
-    vm = entry.whole()
     if node.process(vm.uuid) is None:
         raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name} --wait")
     launch = read_launch(node.layout.run(vm.uuid))
@@ -39,7 +49,7 @@ def ssh_command(node: Node, entry: Entry, words: Sequence[str] = (), *, login: s
         "ssh",
         *("-p", str(launch.ssh_port)),
         *("-i", str(key_file(node.layout.keys))),
-        *_options(vm, pin_host_key(node, vm), known_hosts(node.layout.vm(vm.uuid))),
+        *_options(vm, bool(told_keys(node, vm)), known_hosts(node.layout.vm(vm.uuid))),
         *("-l", login or vm.login),
         "127.0.0.1",
         *(["--", command] if command else []),
@@ -63,22 +73,19 @@ def _options(vm: Vm, pinned: bool, known: Path) -> list[str]:
     return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
 
 
-def enter(node: Node, entry: Entry, words: Sequence[str], *, login: str | None = None) -> NoReturn:
-    """Becomes that command: its terminal and its exit code are ours."""
-    command = ssh_command(node, entry, words, login=login)
-    exec_into(command)
-
-
-def pin_host_key(node: Node, vm: Vm) -> bool:
-    """Whether the guest's host key is known for sure: it told it on its ready port, which nobody else has."""
-    file = known_hosts(node.layout.vm(vm.uuid))
+def told_keys(node: Node, vm: Vm) -> list[str]:
+    """The host keys that the guest told on its ready port, which nobody else has."""
     try:
-        told = _HOST_KEY.findall(ready_file(node.layout.run(vm.uuid)).read_text(errors="replace"))
+        with ready_file(node.layout.run(vm.uuid)).open("rb") as file:
+            return _HOST_KEY.findall(file.read(MOST).decode(errors="replace"))
     except OSError:
-        return False
-    if not told:
-        return False
-    text = "".join(f"{vm.uuid} {key}\n" for key in told)
-    if not file.exists() or file.read_text() != text:
-        write_atomic(file, text)
-    return True
+        return []
+
+
+def pin_steps(node: Node, vm: Vm) -> list[Step]:
+    """Keeps what was told as the only keys that the VM may have."""
+    file = known_hosts(node.layout.vm(vm.uuid))
+    text = "".join(f"{vm.uuid} {key}\n" for key in told_keys(node, vm))
+    if not text or (file.exists() and file.read_text() == text):
+        return []
+    return [Write("pin the host key that the guest told", file, text)]

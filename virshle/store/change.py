@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -42,21 +43,34 @@ def commit(layout: Layout, uuid: UUID) -> list[Step]:
     return [run("commit: the VM is there, whole", "mv", "-T", staged, whole, undo=[back])]
 
 
-def remove(layout: Layout, uuid: UUID) -> list[Step]:
+def leave(layout: Layout, uuid: UUID) -> list[Step]:
     """The VM is gone with the first of these steps; under the registry's lock."""
-    whole, leaving = layout.vm(uuid), layout.leaving(uuid)
     folders = (layout.names, layout.ids)
     owned = [folder / name for folder in folders for name, owner in links(folder).items() if owner == uuid]
     return [
-        run("commit: the VM is no more", "mv", "-T", whole, leaving),
+        run("commit: the VM is no more", "mv", "-T", layout.vm(uuid), layout.leaving(uuid)),
         run("give back its name and number", "rm", "-f", "--", *owned),
-        run("remove its runtime folder", "rm", "-rf", "--one-file-system", "--", layout.run(uuid)),
-        run("remove its disks and logs", "rm", "-rf", "--one-file-system", "--", leaving, timeout=600),
     ]
 
 
-def tidy(store: Store) -> tuple[Plan, list[Lock]]:
-    """Cleans what an interrupted command left, and repairs missing links; for the holder of the registry's lock.
+def remove(layout: Layout, uuid: UUID) -> list[Step]:
+    """What it leaves, which may take long: the registry's lock is not needed."""
+    return [
+        run("remove its runtime folder", "rm", "-rf", "--one-file-system", "--", layout.run(uuid)),
+        run("remove its disks and logs", "rm", "-rf", "--one-file-system", "--", layout.leaving(uuid), timeout=600),
+    ]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What interrupted commands left. The links are mended under the registry's lock; folders take long."""
+
+    links: Plan
+    folders: list[Plan]
+
+
+def tidy(store: Store) -> tuple[Left, list[Lock]]:
+    """For the holder of the registry's lock: cleans what an interrupted command left, and repairs missing links.
 
     Touches only our own staging folders whose lock is free (the locks taken are returned) and links to no VM.
     """
@@ -71,7 +85,8 @@ def tidy(store: Store) -> tuple[Plan, list[Lock]]:
         else:
             locks.append(lock)
             left.append(folder)
-    return Plan("tidy", [*_dangling(layout, busy), *_remove(layout, left), *_missing(store, busy)]), locks
+    links = Plan("tidy", [*_dangling(layout, busy), *_missing(store, busy)])
+    return Left(links, [Plan("tidy", [_remove(layout, folder)]) for folder in left]), locks
 
 
 def _interrupted(layout: Layout) -> Iterator[Path]:
@@ -94,10 +109,10 @@ def _dangling(layout: Layout, busy: set[UUID]) -> Iterator[Step]:
                 yield run(f"give back {name!r}, which no VM has", "rm", "-f", "--", folder / name)
 
 
-def _remove(layout: Layout, left: list[Path]) -> Iterator[Step]:
-    for path in left:
-        why = "remove what an interrupted command left"
-        yield run(why, "rm", "-rf", "--one-file-system", "--", path, layout.run(UUID(path.name[5:])), timeout=600)
+def _remove(layout: Layout, path: Path) -> Step:
+    runtime = layout.run(UUID(path.name[5:]))
+    why = "remove what an interrupted command left"
+    return run(why, "rm", "-rf", "--one-file-system", "--", path, runtime, timeout=600)
 
 
 def _missing(store: Store, busy: set[UUID]) -> Iterator[Step]:

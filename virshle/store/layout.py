@@ -95,5 +95,11 @@ def vmm_log(folder: Path) -> Path:
     return folder / "log" / "vmm.log"
 
 
+def process_record(folder: Path) -> Path:
+    """Of the VM's process, which holds its lock: see `virshle.exec.process`. In the VM's own folder, since the runtime
+    folder may go, at a logout for example, while the VM lives on."""
+    return folder / "vmm.pid"
+
+
 def known_hosts(folder: Path) -> Path:
     return folder / "known_hosts"

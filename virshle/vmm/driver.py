@@ -31,6 +31,8 @@ class Launch:
     """On loopback; none without a net."""
     started: str
     """ISO 8601."""
+    token: str
+    """Tells this run from all others."""
 
     def json(self) -> str:
         return json.dumps(vars(self), indent=2) + "\n"
@@ -44,13 +46,15 @@ class Machine:
     folder: Path
     run: Path
     launch: Launch
+    record: Path
+    """Of its process, see `virshle.exec.process`."""
     seed: Path
     console_log: Path
     vmm_log: Path
 
 
 class Driver(Protocol):
-    def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime) -> Launch:
+    def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime, token: str) -> Launch:
         """Raises ConfigError where this hypervisor cannot run it, saying what is missing."""
 
     def prepare(self, vm: Vm, folder: Path) -> list[Step]:
@@ -59,15 +63,11 @@ class Driver(Protocol):
     def launch(self, machine: Machine) -> list[Step]:
         """Starts the process and waits until it runs the guest."""
 
-    def power_button(self, run: Path) -> Step: ...
+    def power_button(self, run: Path, timeout: float) -> Step:
+        """Asks the guest to power off; within `timeout` seconds, for others may be using the VMM's socket."""
 
     def state(self, run: Path) -> State:
         """Of a process that is alive. Bounded; "unknown" where it does not answer."""
-
-
-def record(run: Path) -> Path:
-    """The record of the VMM's process, see `virshle.exec.process`."""
-    return run / "pid"
 
 
 def launch_file(run: Path) -> Path:

@@ -8,18 +8,18 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from virshle.errors import ConfigError, VirshleError
 from virshle.exec import Command, find_program
 from virshle.exec import run as run_now
+from virshle.exec.process import kill_launched
 from virshle.exec.process import launch as launcher
 from virshle.exec.run import missing
 from virshle.model.arch import Arch, host_arch
 from virshle.plan import Call, Gone, Replies, Run, Step, Wait, Write, run
 from virshle.rpc import Qmp
-from virshle.vmm.driver import Launch, Machine, State, launch_file, ready_file, record
+from virshle.vmm.driver import Launch, Machine, State, launch_file, ready_file
 from virshle.vmm.kvm import kvm_problem
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _STATES: dict[str, State] = {
 
 @dataclass(frozen=True)
 class Qemu:
-    def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime) -> Launch:
+    def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime, token: str) -> Launch:
         arch = host_arch()
         program = find_program(arch.qemu)
         if program is None:
@@ -57,6 +57,7 @@ class Qemu:
             why=problem or "/dev/kvm is usable",
             ssh_port=ssh_port,
             started=now.isoformat(timespec="seconds"),
+            token=token,
         )
 
     def prepare(self, vm: Vm, folder: Path) -> list[Step]:
@@ -67,26 +68,25 @@ class Qemu:
         return [run("give it a store of UEFI variables", *copy)]
 
     def launch(self, machine: Machine) -> list[Step]:
-        runtime, log = machine.run, machine.vmm_log
-        command = launcher(arguments(machine, host_arch()), record(runtime), log)
-        died = _Died(record(runtime), launch_file(runtime))
-        kill = ("sh", "-c", f"{died.ours()} && kill -KILL $(cut -d' ' -f1 {quote(str(record(runtime)))})")
+        runtime, record, token = machine.run, machine.record, machine.launch.token
+        words = arguments(machine, host_arch())
+        command = launcher(words, record=record, token=token, sockets=runtime, log=machine.vmm_log)
         return [
             Write("note what was chosen", launch_file(runtime), machine.launch.json()),
-            Run("start QEMU", command, undo=(run("end what was started", *kill, ok=(0, 1, 2)),)),
+            Run("start QEMU", command, undo=(Run("end what was started", kill_launched(record, token)),)),
             Wait(
                 # Its socket listens before its devices are made: only an answer says that all is well.
                 "QEMU to run the guest",
                 Replies(_status(runtime, quiet=True), '"status"'),
                 timeout=30,
-                fatal=died,
-                logs=(log,),
+                fatal=Gone(record),
+                logs=(machine.vmm_log,),
                 hint="its log is shown above; the command is in `v logs VM --commands`",
             ),
         ]
 
-    def power_button(self, run: Path) -> Step:
-        return Call("press the power button", Qmp(socket(run), "system_powerdown"))
+    def power_button(self, run: Path, timeout: float) -> Step:
+        return Call("press the power button", Qmp(socket(run), "system_powerdown", timeout=timeout))
 
     def state(self, run: Path) -> State:
         try:
@@ -94,28 +94,6 @@ class Qemu:
         except VirshleError:
             return "unknown"
         return _STATES.get(str(answer.get("status")), "unknown")
-
-
-@dataclass(frozen=True)
-class _Died(Gone):
-    """The process of this launch has ended: one that is not recorded yet has not, nor one of an earlier launch."""
-
-    launch: Path
-
-    def ours(self) -> str:
-        """A shell test: the record was written after the launch was noted."""
-        record, launch = quote(str(self.record)), quote(str(self.launch))
-        return f"[ -e {record} ] && ! [ {launch} -nt {record} ]"
-
-    def shell(self) -> str:
-        return f"{self.ours()} && {super().shell()}"
-
-    def holds(self) -> bool:
-        try:
-            ours = self.record.stat().st_mtime_ns >= self.launch.stat().st_mtime_ns
-        except FileNotFoundError:
-            return False
-        return ours and super().holds()
 
 
 def _status(run: Path, *, quiet: bool = False) -> Qmp:
