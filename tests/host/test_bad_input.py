@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from tests.host.conftest import DRIVER, Host
+from tests.host.conftest import DRIVER, Host, V
 from tests.host.test_kill import one_image
 
 GPT = bytes(512) + b"EFI PART" + bytes(24) + (2**30).to_bytes(8, "little")
@@ -324,17 +325,14 @@ def test_runtime_folder_too_long_for_sockets(bare: Host) -> None:
 def test_pid_record_of_another_process(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
-    uuid = bare.ls()[0]["uuid"]
-    runtime = bare.run / "vm" / uuid.replace("-", "")[:12]
-    runtime.mkdir(parents=True)
+    record = bare.state / "vm" / bare.ls()[0]["uuid"] / "vmm.pid"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     bystander = subprocess.Popen(["sleep", "300"])
     try:
-        for record in (f"{bystander.pid} 1 {boot}", "garbage", "", f"{bystander.pid}", f"{bystander.pid} 1 other-boot"):
-            (runtime / "pid").write_text(record)
+        for text in (f"{bystander.pid} 1 {boot} x", "garbage", "", f"{bystander.pid}"):
+            record.write_text(text)
             assert bare.ls()[0]["state"] == "stopped"
             assert "stopped already" in bare.v("stop", "web", "--force").stderr
-        (runtime / "pid").write_text(f"{bystander.pid} 1 {boot}")
         bare.v("start", "web")
         bare.v("delete", "--force", "web")
         assert bystander.poll() is None
@@ -385,3 +383,103 @@ def test_hung_vmm_is_unknown_and_can_be_forced(bare: Host) -> None:
     bare.v("delete", "web", "--force")
     assert bare.vmms() == []
     bare.check()
+
+
+def test_record_that_is_lost_or_wrong_while_it_runs(bare: Host) -> None:
+    """That it runs is known all the same; only whom to kill is not."""
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.v("start", "web")
+    record = bare.state / "vm" / bare.ls()[0]["uuid"] / "vmm.pid"
+    whole = record.read_text()
+    for text in ("", "garbage", f"{os.getpid()} 1 x y"):
+        record.write_text(text)
+        assert bare.ls()[0]["state"] == "running"
+        assert "is running already" in bare.v("start", "web").stderr
+        assert "is running" in refused(bare, 5, "delete", "web")
+        assert "fuser -v" in refused(bare, 5, "delete", "web", "--force")
+    record.write_text(whole)
+    bare.v("delete", "web", "--force")
+    bare.check()
+
+
+def test_runtime_folder_that_went_while_it_runs(bare: Host) -> None:
+    """As an ordinary user's does at a logout."""
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.v("start", "web")
+    bare.env["VIRSHLE_RUN_DIR"] = str(bare.folder / "r2")
+    assert bare.ls()[0]["state"] == "unknown"
+    assert "is running" in refused(bare, 5, "delete", "web")
+    assert "is running already" in bare.v("start", "web").stderr
+    bare.v("stop", "--force", "--timeout", "1", "web")
+    assert bare.vmms() == []
+    bare.v("start", "web")
+    assert bare.ls()[0]["state"] == "running"
+
+
+def test_qmp_used_by_somebody_else(bare: Host) -> None:
+    """Without --force the VM is left alone; with it, only after the whole time."""
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    bare.v("start", "web")
+    (path,) = bare.run.glob("vm/*/qmp.sock")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(path))
+        assert other.recv(65536)
+        assert "left running" in bare.v("stop", "web", "--timeout", "1", code=8).stderr
+        assert bare.ls()[0]["state"] == "unknown"
+    bare.v("stop", "web", "--force", "--timeout", "1")
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_interrupt_at_each_step_of_start(bare: Host, moment: str) -> None:
+    """Undone or running: never said to be undone and running."""
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    _, steps = bare.driven("none", "before", 0, "start", "web", code=0)
+    bare.v("stop", "--force", "--timeout", "0", "web")
+    for number in range(1, len(steps) + 1):
+        done, _ = bare.driven("interrupt", moment, number, "start", "web", code=130)
+        assert "interrupted" in done.stderr
+        if "kill -KILL" in done.stderr:
+            assert bare.vmms() == []
+        bare.v("stop", "--force", "--timeout", "0", "web")
+        bare.check()
+
+
+def test_leftover_that_cannot_be_removed(bare: Host, small_disk: Callable[[str], Path]) -> None:
+    """It is told, and the work goes on."""
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    left = bare.state / "vm" / f".del-{uuid4()}"
+    left.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(left)], check=True)
+    try:
+        said = bare.v("create", "-t", "plain", "other").stderr
+        assert "warning: " in said
+        assert str(left) in said
+        assert "leftover" in bare.v("doctor", code=None).stdout
+    finally:
+        subprocess.run(["umount", str(left)], check=True)
+    bare.v("delete", "web", "other", "--yes")
+    bare.check()
+
+
+def test_a_hangup_is_ignored_where_nohup_asked_for_it(bare: Host) -> None:
+    one_image(bare)
+    bare.v("create", "-t", "plain", "web")
+    process = subprocess.Popen(
+        ["nohup", str(V), "start", "web", "--wait", "--timeout", "3"],
+        env=bare.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while bare.ls()[0]["state"] != "running":
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGHUP)
+    assert "ssh server to answer after 3 s" in process.communicate(timeout=60)[1]
+    assert process.returncode == 8
