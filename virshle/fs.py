@@ -116,13 +116,13 @@ def caller_home() -> Path:
     return Path.home()
 
 
-def expand(path: str | Path) -> Path:
-    """`~` is the caller's home; the result is absolute but not resolved."""
+def expand(path: str | Path, relative_to: Path | None = None) -> Path:
+    """`~` is the caller's home; the result is absolute but not resolved. Raises ConfigError for a home of nobody."""
     first, *rest = Path(path).parts or (".",)
     if first == "~":
         return caller_home().joinpath(*rest)
     try:
-        return Path(path).expanduser().absolute()
+        return (relative_to or Path.cwd()) / Path(path).expanduser()
     except RuntimeError:
         raise ConfigError(f"{path}: there is no user {first[1:]!r}", hint="write the path in full") from None
 

@@ -14,7 +14,7 @@ from virshle.errors import NotFoundError
 from virshle.fs import explained
 from virshle.service.node import Node
 from virshle.service.select import Selection, select
-from virshle.service.show import Row, details, log_file, row
+from virshle.service.show import Row, details, log_file, rows
 
 _DEFAULT = ("id", "name", "state", "vcpu", "memory", "template", "image", "ssh")
 _ALL = tuple(Row.__dataclass_fields__)
@@ -26,13 +26,13 @@ _ALL = tuple(Row.__dataclass_fields__)
 @with_node
 def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List VMs with their state."""
-    rows = [row(node, entry) for entry in select(node, selection, needed=False)]
-    if not rows and form == "table" and not quiet:
+    shown = rows(node, select(node, selection, needed=False))
+    if not shown and form == "table" and not quiet:
         click.echo("no VMs; make one: v create -t tiny web --start --wait", err=True)
         return
-    default = (*_DEFAULT, "problem") if any(shown.problem for shown in rows) else _DEFAULT
+    default = (*_DEFAULT, "problem") if any(one.problem for one in shown) else _DEFAULT
     print_rows(
-        [vars(shown) for shown in rows],
+        [vars(one) for one in shown],
         form=form,
         columns=columns,
         default=default,

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,7 @@ from virshle.config.paths import Paths, find_paths
 from virshle.config.problems import cross_check, explain, problems_error, unused_keys
 from virshle.config.schema import ConfigFile, ImageConfig, VmTemplate
 from virshle.errors import ConfigError, not_found
+from virshle.fs import expand
 
 BUILT_IN = "built in"
 
@@ -31,6 +33,10 @@ class Config:
         if name not in self.templates:
             raise not_found("template", name, self.templates, hint="`v template ls` lists them")
         return self.templates[name]
+
+    def local(self, path: str) -> Path:
+        """A path in the configuration, absolute. Raises ConfigError."""
+        return expand(path, self.paths.config.parent)
 
     def image(self, name: str) -> ImageConfig:
         if name not in self.images:

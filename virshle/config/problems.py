@@ -48,8 +48,8 @@ def maybe(word: str, known: Iterable[str]) -> str:
 
 
 def cross_check(data: dict[str, Any], known_images: Iterable[str]) -> Iterator[str]:
-    """What no single key shows, read from the raw file so that it is told beside all else: two templates or
-    images of one name, and disks of an image that is not there."""
+    """What no single key shows, read from the raw file so that it is told beside all else: two of one name, and disks
+    of an image that is not there."""
     templates = _tables(_table(data.get("template")).get("vm"))
     images = _tables(data.get("image"))
     for key, tables in (("template.vm", templates), ("image", images)):
@@ -57,6 +57,10 @@ def cross_check(data: dict[str, Any], known_images: Iterable[str]) -> Iterator[s
         yield from (f"{key}: two are named {name!r}" for name in sorted(set(names)) if names.count(name) > 1)
     known = {*known_images, *(str(image.get("name")) for image in images)}
     for t, template in enumerate(templates):
+        for kind in ("disk", "net"):
+            of_kind = [str(table["name"]) for table in _tables(template.get(kind)) if "name" in table]
+            path = dotted(("template", "vm", t, kind))
+            yield from (f"{path}: two are named {name!r}" for name in sorted(set(of_kind)) if of_kind.count(name) > 1)
         for d, disk in enumerate(_tables(template.get("disk"))):
             image = disk.get("image")
             if isinstance(image, str) and image not in known:

@@ -98,11 +98,15 @@ class NetTemplate(_Section):
     type: Annotated[NetTypeTable, BeforeValidator(_net_type)]
 
 
+LocalPath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+"""`~` is the caller's home; a relative one begins in the folder of the configuration file."""
+
+
 class DiskTemplate(_Section):
     """`path`: a local raw image, cloned. `image`: one of the `[[image]]`s. Neither: an empty disk of `size`."""
 
     name: FileName
-    path: str | None = None
+    path: LocalPath | None = None
     image: FileName | None = None
     size: Size | None = None
     readonly: bool = False
@@ -136,13 +140,7 @@ class VmTemplate(_Section):
     """Who says that it is ready; by default the guest where its disk is an image, else its ssh server."""
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        for what, names in (
-            ("disk", [disk.name for disk in self.disk]),
-            ("net", [net.name for net in self.net]),
-        ):
-            if len(set(names)) != len(names):
-                raise ValueError(f"two of its {what}s have one name")
+    def _boots(self) -> Self:
         if self.disk[0].path is None and self.disk[0].image is None:
             raise ValueError("its first disk is empty: nothing to boot; put the one with path or image first")
         return self
@@ -158,9 +156,9 @@ class ImageConfig(_Section):
 
     name: FileName
     nix: str | None = Field(default=None, pattern=r"^[^-\s][^\s]*$")
-    file: str | None = None
+    file: LocalPath | None = None
     args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_'-]*$")], str] = Field(default_factory=dict)
-    path: str | None = None
+    path: LocalPath | None = None
     builtin: Literal["tiny", "nixos"] | None = None
 
     @model_validator(mode="after")

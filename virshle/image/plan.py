@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
 from virshle.config.schema import ImageConfig
 from virshle.errors import ConfigError
-from virshle.fs import expand
 from virshle.image.found import Record, link, record_file
 from virshle.nix import NixHost, build_expression_file, build_flake
 from virshle.plan import Step, Write
@@ -17,8 +16,8 @@ from virshle.plan import Step, Write
 NIX_FILES = Path(str(resources.files("virshle.image"))) / "tiny"
 
 
-def build_steps(image: ImageConfig, folder: Path, nix: NixHost) -> list[Step]:
-    """For an image of a flake or a Nix file."""
+def build_steps(image: ImageConfig, folder: Path, nix: NixHost, local: Callable[[str], Path]) -> list[Step]:
+    """For an image of a flake or a Nix file. `local` makes a path of the configuration absolute."""
     why = f"build image {image.name}"
     if image.nix is not None:
         if "#" not in image.nix:
@@ -28,7 +27,7 @@ def build_steps(image: ImageConfig, folder: Path, nix: NixHost) -> list[Step]:
             )
         return [build_flake(nix, image.nix, link(folder), why=why)]
     assert image.file is not None
-    file = expand(image.file)
+    file = local(image.file)
     if not file.is_file():
         raise ConfigError(f"image {image.name!r}: there is no Nix file {file}", hint="check `file` in the [[image]]")
     return [build_expression_file(nix, file, image.args, link(folder), why=why)]

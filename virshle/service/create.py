@@ -13,7 +13,6 @@ from virshle import log
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.disk import blank, check_image, check_size, clone, need_space
 from virshle.errors import ConflictError, UsageError
-from virshle.fs import expand
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import User, Vm
 from virshle.plan import Apply, Plan, Step, Write, run
@@ -123,7 +122,7 @@ def _source(node: Node, template: VmTemplate, disk: DiskTemplate) -> Source:
     if disk.image is not None:
         source = image_source(node, disk.image)
     elif disk.path is not None:
-        path = expand(disk.path)
+        path = node.config.local(disk.path)
         source = Source(path, check_image(path), str(path))
     else:
         return Source(None, disk.size or 0, "empty")

@@ -55,6 +55,9 @@ def _programs(arch: Arch) -> Iterator[Check]:
             yield Check(name, "no", "missing", remedy)
         elif name == arch.qemu:
             yield _guarded(name, lambda: f"version {version(arch.qemu)}", "no")
+    if find_program("socat") is None:
+        remedy = "apt-get install socat (Debian)"
+        yield Check("socat", "limited", "missing: the requests to VMMs that are shown cannot be pasted", remedy)
     missing = [name for name in needed if find_program(name) is None]
     if not missing:
         yield Check("host programs", "yes", ", ".join(needed[1:]))

@@ -9,7 +9,6 @@ from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError, VirshleError
 from virshle.exec import Command, find_program, spawn_ok
-from virshle.fs import expand
 from virshle.image import Built, build_steps, built, link, read_record, record_step, tiny_steps
 from virshle.image.debian import Package, have_apt, parts_steps, pin, resolve, update_lists
 from virshle.model.arch import host_arch
@@ -51,7 +50,7 @@ def image_source(node: Node, name: str) -> Source:
     """What a disk of this image is cloned from. Raises ConfigError, HostError where it is not built."""
     image = node.config.image(name)
     if image.path is not None:
-        path = expand(image.path)
+        path = node.config.local(image.path)
         return Source(path, check_image(path), str(path), image=name)
     found = built(name, node.layout.image(name))
     if found is None and node.dry_run:
@@ -113,7 +112,7 @@ def _result(name: str, folder: Path) -> Path:
 def _build(node: Node, apply: Apply, image: ImageConfig, folder: Path, nix: NixHost) -> tuple[str, ...]:
     """The names of Debian packages it was made of, if it was."""
     if image.builtin is None:
-        apply(Plan(image.name, build_steps(image, folder, nix)))
+        apply(Plan(image.name, build_steps(image, folder, nix, node.config.local)))
         return ()
     if _have_nixpkgs():
         apply(Plan(image.name, tiny_steps(folder, nix, {}, "nixpkgs.nix", offline=False)))
@@ -177,7 +176,7 @@ def _row(node: Node, image: ImageConfig) -> dict[str, Any]:
     row |= {"source": image.source, "store_path": None, "when": None, "problem": None}
     try:
         if image.path is not None:
-            path = expand(image.path)
+            path = node.config.local(image.path)
             return row | _sizes(path) | {"built": True}
         found = built(image.name, folder)
     except VirshleError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from virshle.config.load import BUILT_IN
+from virshle.config.schema import VmTemplate
 from virshle.errors import VirshleError
 from virshle.service.node import Node
 from virshle.template import unsupported_nets
@@ -13,11 +15,7 @@ def template_rows(node: Node) -> list[dict[str, Any]]:
     """A row per template; `memory` in bytes."""
     rows = []
     for name, template in node.config.templates.items():
-        try:
-            unsupported_nets(template)
-            problem = None
-        except VirshleError as error:
-            problem = error.message.partition(": ")[2]
+        problem = _problem(node, template)
         rows.append(
             {
                 "name": name,
@@ -33,10 +31,22 @@ def template_rows(node: Node) -> list[dict[str, Any]]:
     return rows
 
 
+def _problem(node: Node, template: VmTemplate) -> str | None:
+    """Why `create` would refuse it, as far as a look at the configuration tells."""
+    try:
+        unsupported_nets(template)
+    except VirshleError as error:
+        return error.message.partition(": ")[2]
+    for disk in template.disk:
+        if disk.image is not None and node.config.images[disk.image].builtin == "nixos":
+            return f"image {disk.image!r} is to be given: a raw EFI image of your NixOS"
+    return None
+
+
 def config_warnings(node: Node) -> list[str]:
     """What loads but would be refused when it is used."""
     return [
         f"{row['from']}: template {row['name']!r}: {row['problem']}; `create` refuses it"
         for row in template_rows(node)
-        if row["problem"]
+        if row["problem"] and row["from"] != BUILT_IN
     ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -86,8 +87,20 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """Every VM there is, by number; the broken ones last."""
-        entries = [self.entry(uuid) for uuid in self._uuids()]
-        return sorted(entries, key=_order)
+        entries = sorted((self.entry(uuid) for uuid in self._uuids()), key=_order)
+        return self._clashes(entries)
+
+    def _clashes(self, entries: list[Entry]) -> list[Entry]:
+        """Of VMs that share a name or a number, as a copied folder does, all but the one that is linked say so."""
+        clashing = {}
+        for key, folder in (("name", self.layout.names), ("id", self.layout.ids)):
+            count = Counter(getattr(entry.summary, key) for entry in entries if entry.summary)
+            for entry in entries:
+                if entry.summary and count[word := getattr(entry.summary, key)] > 1:
+                    owner = link_owner(folder / str(word))
+                    if owner != entry.uuid:
+                        clashing[entry.uuid] = f"its {key} {word} is that of {owner}: name it by its uuid"
+        return [replace(entry, problem=clashing.get(entry.uuid, entry.problem)) for entry in entries]
 
     def _uuids(self) -> Iterator[UUID]:
         with explained("read the VMs"):
@@ -101,6 +114,8 @@ class Store:
     def entry(self, uuid: UUID) -> Entry:
         folder = self.layout.vm(uuid)
         try:
+            if folder.is_symlink():
+                raise Problem("its folder is a link to elsewhere: move the folder itself here")
             return Entry(uuid, folder, read_summary(folder, uuid))
         except Problem as problem:
             return Entry(uuid, folder, None, str(problem), self._claimed(uuid))
