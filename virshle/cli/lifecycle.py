@@ -132,9 +132,9 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
     if selection.bulk:
         entries = [entry for entry in entries if entry.summary is not None]
     none_matches(selection, entries)
-    if not force and (running := [entry.name for entry in entries if node.process(entry.uuid)]):
-        # Before the first of them is gone.
-        raise lifecycle.running_error(running)
+    if not force:
+        # All of them, before the first is gone.
+        lifecycle.check_deletable(node, entries)
     if node.dry_run is None and entries and not yes and (selection.bulk or len(entries) > 1):
         _confirm(entries)
 

@@ -161,21 +161,24 @@ def _cut_power(entry: Entry, process: Process) -> list[Step]:
     return [Run("cut its power", kill(process.pid)), gone]
 
 
-def running_error(names: Sequence[str]) -> ConflictError:
-    words = " ".join(names)
-    verb = "is" if len(names) == 1 else "are"
-    hint = f"stop first: v stop {words}; or cut the power too: v delete --force {words}"
-    return ConflictError(f"{', '.join(names)} {verb} running, and nothing was deleted", hint=hint)
+def check_deletable(node: Node, entries: Sequence[Entry]) -> None:
+    """Raises ConflictError where one is broken or runs."""
+    for entry in entries:
+        entry.whole()
+    running = [entry.name for entry in entries if node.process(entry.uuid)]
+    if running:
+        words = " ".join(running)
+        verb = "is" if len(running) == 1 else "are"
+        hint = f"stop first: v stop {words}; or cut the power too: v delete --force {words}"
+        raise ConflictError(f"{', '.join(running)} {verb} running, and nothing was deleted", hint=hint)
 
 
 def delete(node: Node, target: Entry, *, force: bool = False) -> str:
     """Its name. A running VM is refused without `force`, and so is a broken one."""
     with node.apply() as apply, node.locked(target, apply) as entry:
         process = node.process(entry.uuid)
-        if process and not force:
-            raise running_error([entry.name])
         if not force:
-            entry.whole()
+            check_deletable(node, [entry])
         journal = command_log(entry.folder)
         if process:
             apply(Plan(entry.name, _cut_power(entry, process), journal))
