@@ -76,6 +76,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     log._warned.clear()
     qemu.version.cache_clear()
     executor.observers.clear()
+    executor._untold.clear()
 
 
 @pytest.fixture
@@ -107,5 +108,7 @@ def node(layout: Layout) -> Node:
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHost:
-    return FakeHost.install(monkeypatch, tmp_path / "bin")
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHost]:
+    host = FakeHost.install(monkeypatch, tmp_path / "bin")
+    yield host
+    host.die()

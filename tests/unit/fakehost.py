@@ -8,14 +8,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from tests.unit.support import record_of
+from tests.unit.support import Held, record_of
 from virshle.exec import Command
+from virshle.exec import process as launcher
+from virshle.store import Layout
+from virshle.store.layout import process_record
 
 QEMU = "qemu-system-x86_64"
-PROGRAMS = (QEMU, "qemu-system-aarch64", "ssh", "ssh-keygen", "mkfs.vfat", "mcopy", "flock", "setsid")
+PROGRAMS = (QEMU, "qemu-system-aarch64", "ssh", "ssh-keygen", "mkfs.vfat", "mcopy", "flock", "setsid", "socat")
 
 
 @dataclass
@@ -36,8 +40,8 @@ class FakeHost:
     calls: list[tuple[str, ...]] = field(default_factory=list)
     locks: list[tuple[int, ...]] = field(default_factory=list)
     """Handed to each call."""
-    alive: set[int] = field(default_factory=set)
-    """VM processes, by pid; all of them are this test."""
+    alive: list[Held] = field(default_factory=list)
+    """Records that VM processes hold; all of them have this test's pid."""
     before: Callable[[tuple[str, ...]], None] = lambda argv: None
     """May raise, or act, before a command is done."""
     answers: dict[str, str] = field(default_factory=dict)
@@ -56,7 +60,6 @@ class FakeHost:
             (programs / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
         monkeypatch.setattr(importlib.import_module("virshle.exec.run"), "_open", host.open)
-        monkeypatch.setattr("virshle.exec.process.Process.alive", lambda process: process.pid in host.alive)
         return host
 
     def open(self, command: Command, locks: tuple[int, ...]) -> _Ended:
@@ -73,13 +76,29 @@ class FakeHost:
             return _Ended(1, stderr=f"{program}: {error.strerror}")
         return _Ended(0)
 
+    @property
+    def launches(self) -> list[tuple[str, ...]]:
+        return [argv for argv in self.calls if launcher._LAUNCHER in argv]
+
+    @property
+    def kills(self) -> list[tuple[str, ...]]:
+        return [argv for argv in self.calls if any("kill -KILL" in word for word in argv)]
+
     def ran(self, *words: str) -> bool:
         """Whether a command with all these words was run."""
         return any(set(words) <= set(argv) for argv in self.calls)
 
+    def run_vm(self, layout: Layout, uuid: UUID) -> Path:
+        """As if this test were the VM's process; the runtime folder."""
+        run = layout.run(uuid)
+        run.mkdir(parents=True, exist_ok=True)
+        self.alive.append(Held(process_record(layout.vm(uuid))))
+        return run
+
     def die(self) -> None:
         """The VM's process ends by itself."""
-        self.alive.clear()
+        while self.alive:
+            self.alive.pop().end()
 
     def _mkdir(self, words: tuple[str, ...]) -> None:
         mode = int(words[words.index("-m") + 1], 8) if "-m" in words else 0o777
@@ -128,16 +147,28 @@ class FakeHost:
             if word.startswith("/") and not Path(word).exists():
                 raise FileNotFoundError(2, "No such file or directory", word)
 
-    def _setsid(self, words: tuple[str, ...]) -> None:
-        record = Path(words[words.index("sh", words.index("-c")) + 1])
-        record.write_text(record_of(os.getpid()))
-        self.alive.add(os.getpid())
-        self.launched(record.parent)
-
-    def _kill(self, words: tuple[str, ...]) -> None:
-        self.die()
+    def _sync(self, words: tuple[str, ...]) -> None:
+        for word in words:
+            if word.startswith("/") and not Path(word).exists():
+                raise FileNotFoundError(2, "No such file or directory", word)
 
     def _sh(self, words: tuple[str, ...]) -> None:
-        """The undo of a launch."""
-        assert "kill -KILL" in words[1]
-        self.die()
+        """A launch, its undo, or a kill."""
+        _, script, _, *given = words
+        if script == launcher._LAUNCHER:
+            self._launch(*given)
+        elif script == launcher.kill(1).argv[2]:
+            assert given == [str(os.getpid())]
+            self.die()
+        else:
+            assert script == launcher.kill_launched(Path(), "").argv[2]
+            record, token = given
+            if Path(record).read_text().split()[-1:] == [token]:
+                self.die()
+
+    def _launch(self, record: str, token: str, sockets: str, *_: str) -> None:
+        held = Held(Path(record), record_of(os.getpid(), token))
+        for path in [*Path(sockets).glob("*.sock"), Path(sockets) / "ready"]:
+            path.unlink(missing_ok=True)
+        self.alive.append(held)
+        self.launched(Path(sockets))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,18 +72,36 @@ def link(path: Path, uuid: UUID) -> None:
     path.symlink_to(link_target(uuid))
 
 
-def record_of(pid: int) -> str:
+def record_of(pid: int, token: str = "token") -> str:
     """The record that the launcher would have written for it."""
     start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{pid} {start} {BOOT_ID.read_text().strip()}\n"
+    return f"{pid} {start} {BOOT_ID.read_text().strip()} {token}\n"
 
 
-def mark_running(layout: Layout, uuid: UUID) -> Path:
-    """As if this test were the VM's process; the runtime folder."""
-    run = layout.run(uuid)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "pid").write_text(record_of(os.getpid()))
-    return run
+class Held:
+    """A record that a process holds as a VMM does: by an flock of its own. Raises BlockingIOError where one does."""
+
+    def __init__(self, record: Path, text: str | None = None) -> None:
+        self.record = record
+        self.fd = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(self.fd)
+            raise
+        record.write_text(record_of(os.getpid()) if text is None else text)
+
+    def end(self) -> None:
+        """The process dies; its record stays."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -126,13 +145,13 @@ class FakeRequest:
 @dataclass
 class FakeProgress:
     told: list[tuple[str, float, float, str, str]] = field(default_factory=list)
-    ended: int = 0
+    ended: list[str] = field(default_factory=list)
 
     def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
         self.told.append((title, done, total, unit, now))
 
-    def end(self) -> None:
-        self.ended += 1
+    def end(self, title: str) -> None:
+        self.ended.append(title)
 
 
 @dataclass

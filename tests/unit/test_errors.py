@@ -11,7 +11,6 @@ _CODES = {
     "NotFoundError": 4,
     "ConflictError": 5,
     "HostError": 6,
-    "UnreachableError": 7,
     "TimedOutError": 8,
 }
 

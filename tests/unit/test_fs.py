@@ -208,3 +208,23 @@ def test_a_given_hint_is_kept_and_other_errors_pass() -> None:
     assert caught.value.hint == "pray"
     with pytest.raises(KeyError), explained("write"):
         raise KeyError
+
+
+def test_who_waits_is_told_once_and_only_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    told: list[tuple[Path, float]] = []
+    with Lock(tmp_path):
+        for patience in (0.9, 5.0):
+            clock[0] = 0.0
+            with pytest.raises(ConflictError):
+                Lock(tmp_path, patience=patience, told=lambda folder: told.append((folder, clock[0])))
+    assert [folder for folder, _ in told] == [tmp_path]
+    assert 1 <= told[0][1] < 1.1
+
+
+def test_a_path_may_begin_in_another_folder(tmp_path: Path) -> None:
+    assert expand("a/b", tmp_path / "x") == tmp_path / "x/a/b"
+    assert expand("/a", tmp_path / "x") == Path("/a")
+    assert expand("~/a", tmp_path / "x") == tmp_path / "home/a"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import threading
 from pathlib import Path
 
@@ -205,3 +207,69 @@ def test_an_unforeseen_error_in_a_thread_is_no_success(node: Node, layout: Layou
     except OSError:
         return
     assert code != 0
+
+
+@pytest.mark.parametrize("seconds", ["-1", "86401", "1.5", "", "x", "nan", "inf", "1e3"])
+@pytest.mark.parametrize("words", [["start", "web", "--wait"], ["stop", "web"], ["create", "-t", "t", "x", "--wait"]])
+def test_a_timeout_is_whole_seconds_of_a_day(words: list[str], seconds: str, guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    ran = v(*words, "--timeout", seconds)
+    assert (ran.code, ran.out) == (2, "")
+    assert "--timeout" in ran.err
+    assert _names(v) == ["web"]
+
+
+def test_who_answers_no_deletes_nothing(guest: Guest, v: V, monkeypatch: pytest.MonkeyPatch) -> None:
+    v("create", "-t", "t", "db", "-n", "2")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    ran = v("delete", "--all")
+    assert (ran.code, ran.out) == (2, "")
+    assert "Delete 2 VMs for good: db-1, db-2?" in ran.err
+    assert "error: nothing was deleted" in ran.err
+    assert _names(v) == ["db-1", "db-2"]
+
+
+def test_who_answers_yes_deletes_them(guest: Guest, v: V, monkeypatch: pytest.MonkeyPatch) -> None:
+    v("create", "-t", "t", "db", "-n", "2")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert v("delete", "--all").code == 0
+    assert _names(v) == []
+
+
+def test_a_broken_one_among_many_refuses_all(guest: Guest, v: V, layout: Layout) -> None:
+    v("create", "-t", "t", "web")
+    put_broken(layout, uuid_of("bad"), name="bad")
+    ran = v("delete", "--yes", "web", "bad")
+    assert ran.code == 5
+    assert "bad is broken" in ran.err
+    assert _names(v) == ["web", "bad"]
+
+
+def test_one_that_only_looks_whole_refuses_all_too(guest: Guest, v: V, layout: Layout) -> None:
+    """Lists read no more of a definition than they show."""
+    v("create", "-t", "t", "web")
+    folder = put_vm(layout, make_vm("odd", 2))
+    text = (folder / "vm.json").read_text()
+    (folder / "vm.json").write_text(text.replace('"cmdline":"console=ttyS0"', '"cmdline":7'))
+    ran = v("delete", "--yes", "web", "odd")
+    assert ran.code == 5
+    assert "odd is broken" in ran.err
+    assert _names(v) == ["web", "odd"]
+
+
+@pytest.mark.parametrize(
+    "words", [["start", "--state", "paused"], ["stop", "--all"], ["delete", "--account", str(uuid_of("a"))]]
+)
+def test_a_selector_that_matches_none_says_so(words: list[str], guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    assert v(*words) == (0, "", "no VM matches: nothing to do\n")
+    assert _names(v) == ["web"]
+
+
+def test_what_was_waited_for_is_told(guest: Guest, v: V, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("virshle.plan.conditions.Greets.holds", lambda _: True)
+    ran = v("create", "-t", "t", "web", "--wait", "--timeout", "5")
+    assert (ran.code, ran.out) == (0, "web\n")
+    assert "s for web's ssh server to answer; next: v ssh web" in ran.err

@@ -74,7 +74,6 @@ def _raise(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         ("NotFoundError", 4),
         ("ConflictError", 5),
         ("HostError", 6),
-        ("UnreachableError", 7),
         ("TimedOutError", 8),
     ],
 )

@@ -58,7 +58,7 @@ def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(
     for _ in range(2100):
         bars.update("build", 2**20, 2**30, "B", "now\x1b[2J")
         clock.now += 0.01
-    bars.end()
+    bars.end("build")
     assert capsys.readouterr().err == "build: 1MiB of 1GiB now\\x1b[2J\n" * 2
 
 
@@ -67,5 +67,18 @@ def test_what_is_short_is_not_told(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     for title in ("a", "b", "c") * 20:
         bars.update(title, 1, 2)
         clock.now += 0.4
-        bars.end()
+        bars.end(title)
     assert capsys.readouterr().err == ""
+
+
+def test_of_two_at_once_the_end_of_one_is_not_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock, bars = _Clock(monkeypatch), Bars()
+    bars.update("long", 1, 2)
+    for _ in range(12):
+        bars.update("short", 1, 2)
+        clock.now += 1
+        bars.end("short")
+        bars.update("long", 1, 2)
+    assert capsys.readouterr().err == "long: 1 of 2\n"

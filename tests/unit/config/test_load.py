@@ -175,8 +175,12 @@ _WRONG = {
     "path and image": (_VM + _DISK + 'path = "/x"\n', "template.vm[0].disk[0]: choose one of path and image"),
     "a disk from nowhere": (_VM + '[[template.vm.disk]]\nname = "os"\n', "disk[0]: say where it comes from"),
     "an empty first disk": (_VM + '[[template.vm.disk]]\nname = "os"\nsize = "1GiB"\n', "nothing to boot"),
-    "two disks of one name": (_VM + _DISK + _DISK, "two of its disks have one name"),
-    "two nets of one name": (_VM + _DISK + '[[template.vm.net]]\nname="n"\ntype="user"\n' * 2, "two of its nets"),
+    "two disks of one name": (_VM + _DISK + _DISK, "template.vm[0].disk: two are named 'os'"),
+    "two nets of one name": (
+        _VM + _DISK + '[[template.vm.net]]\nname="n"\ntype="user"\n' * 2,
+        "template.vm[0].net: two are named 'n'",
+    ),
+    "an empty path": (_VM + '[[template.vm.disk]]\nname = "os"\npath = ""\n', "template.vm[0].disk[0].path"),
     "no type of net": (_VM + _DISK + '[[template.vm.net]]\nname = "n"\n', "net[0].type: missing"),
     "two types of net": (_VM + _DISK + '[[template.vm.net]]\nname="n"\ntype.user={}\ntype.tap={}\n', "exactly one of"),
     "an odd hypervisor": (_VM + 'hypervisor = "xen"\n' + _DISK, "template.vm[0].hypervisor"),
@@ -222,3 +226,11 @@ def test_an_error_of_another_file_does_not_name_this_one(paths: Paths) -> None:
     other = replace(paths, config=paths.config.with_name("other.toml"))
     with pytest.raises(ConfigError, match=r"other\.toml has 1 problem$"):
         _load(other, "x = 1\n")
+
+
+def test_paths_of_the_configuration_begin_in_its_folder(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    config = _load(paths, "")
+    assert config.local("img/a.raw") == paths.config.parent / "img/a.raw"
+    assert config.local("/img/a.raw") == Path("/img/a.raw")
+    assert config.local("~/a.raw") == Path.home() / "a.raw"

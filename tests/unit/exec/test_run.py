@@ -3,14 +3,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_subprocess import FakeProcess
 
-from tests.unit.support import told
 from virshle import log
 from virshle.errors import ConfigError, HostError, TimedOutError, VirshleError
 from virshle.exec import Command, Result, exec_into, find_program, run, spawn_ok
@@ -55,8 +53,8 @@ def test_a_program_is_found_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_command_shows_itself_ready_to_paste() -> None:
-    command = Command(("echo", "a b", "$x", "it's"), env={"V": "1 2"}, into=Path("/l/o g"))
-    assert command.shell() == "V='1 2' echo 'a b' '$x' 'it'\"'\"'s' </dev/null >>'/l/o g' 2>&1"
+    command = Command(("echo", "a b", "$x", "it's"), env={"V": "1 2"})
+    assert command.shell() == "V='1 2' echo 'a b' '$x' 'it'\"'\"'s'"
 
 
 def test_the_result_has_code_and_both_outputs(fp: FakeProcess) -> None:
@@ -139,24 +137,7 @@ def test_a_program_that_cannot_be_started_is_a_host_error(number: int, monkeypat
         run(Command(("x",)))
 
 
-def test_where_the_output_cannot_go_it_is_the_log_that_is_named(tmp_path: Path, fp: FakeProcess) -> None:
-    fp.register(["x"])
-    with pytest.raises(VirshleError) as caught:
-        run(Command(("x",), into=tmp_path / "gone" / "vmm.log"))
-    assert str(tmp_path / "gone") in told(caught.value)
-
-
-def test_output_is_appended_to_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "log").write_text("before\n")
-    (tmp_path / "log").chmod(0o600)
-    _popen(monkeypatch, lambda stdout: os.write(stdout.fileno(), b"after\n"))
-    run(Command(("x",), into=tmp_path / "log"))
-    assert (tmp_path / "log").read_text() == "before\nafter\n"
-    run(Command(("x",), into=tmp_path / "new"))
-    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
-
-
-def _popen(monkeypatch: pytest.MonkeyPatch, write: Callable[[Any], object] = lambda _: None) -> list[dict[str, Any]]:
+def _popen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
 
     class Popen:
@@ -165,8 +146,6 @@ def _popen(monkeypatch: pytest.MonkeyPatch, write: Callable[[Any], object] = lam
 
         def __init__(self, argv: object, **options: Any) -> None:
             seen.append(options | {"argv": argv})
-            if options["stdout"] != subprocess.PIPE:
-                write(options["stdout"])
 
         def communicate(self, timeout: float | None = None) -> tuple[str, str]:
             seen[-1]["timeout"] = timeout
@@ -196,11 +175,14 @@ def test_locks_are_handed_to_commands_but_not_to_what_stays(
     assert seen[0]["pass_fds"] == handed
 
 
+_groups: list[tuple[int, int]] = []
+
+
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    groups: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "killpg", lambda pid, number: groups.append((pid, number)))
-    return groups
+    _groups.clear()
+    monkeypatch.setattr(os, "killpg", lambda pid, number: _groups.append((pid, number)))
+    return _groups
 
 
 class _Endless:
@@ -210,11 +192,14 @@ class _Endless:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+        self.waited: list[int] = []
+        """How many groups had been killed at each wait."""
 
     def communicate(self, timeout: float | None = None) -> None:
         raise self.error
 
-    def wait(self) -> None: ...
+    def wait(self) -> None:
+        self.waited.append(len(_groups))
 
 
 def test_a_command_that_takes_too_long_is_killed_with_its_children(
@@ -233,6 +218,16 @@ def test_an_interrupted_command_is_killed_too(killed: list[tuple[int, int]], mon
     with pytest.raises(KeyboardInterrupt):
         run(Command(("x",)))
     assert killed == [(77, signal.SIGKILL)]
+
+
+def test_ctrl_c_lets_one_that_leaves_something_behind_finish(
+    killed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = _Endless(KeyboardInterrupt())
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
+    with pytest.raises(KeyboardInterrupt):
+        run(Command(("x",), detached=True))
+    assert process.waited[0] == 0
 
 
 def test_commands_and_their_output_are_shown_when_asked(fp: FakeProcess, capsys: pytest.CaptureFixture[str]) -> None:

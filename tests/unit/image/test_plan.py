@@ -8,6 +8,7 @@ import pytest
 
 from virshle.config.schema import ImageConfig
 from virshle.errors import ConfigError
+from virshle.fs import expand
 from virshle.image import build_steps, record_step, tiny_steps
 from virshle.image.plan import NIX_FILES
 from virshle.nix import NixHost
@@ -22,28 +23,28 @@ def _image(**source: Any) -> ImageConfig:
 
 
 def test_a_flake_is_built_into_the_images_folder() -> None:
-    (step,) = build_steps(_image(nix="github:a/b#image"), FOLDER, NIX)
+    (step,) = build_steps(_image(nix="github:a/b#image"), FOLDER, NIX, expand)
     assert isinstance(step, Run)
     assert step.command.argv[-3:] == ("--out-link", "/s/image/x/result", "github:a/b#image")
 
 
 def test_a_flake_without_attribute_is_refused() -> None:
     with pytest.raises(ConfigError, match="names no attribute") as caught:
-        build_steps(_image(nix="github:a/b"), FOLDER, NIX)
+        build_steps(_image(nix="github:a/b"), FOLDER, NIX, expand)
     assert "FLAKE#ATTRIBUTE" in caught.value.hint
 
 
 def test_a_nix_file_is_called_with_its_arguments(tmp_path: Path) -> None:
     file = tmp_path / "home" / "x.nix"
     file.write_text("")
-    (step,) = build_steps(_image(file="~/x.nix", args={"size": "1"}), FOLDER, NIX)
+    (step,) = build_steps(_image(file="~/x.nix", args={"size": "1"}), FOLDER, NIX, expand)
     assert isinstance(step, Run)
     assert step.command.argv[-5:] == ("--file", str(file), "--argstr", "size", "1")
 
 
 def test_a_missing_nix_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no Nix file"):
-        build_steps(_image(file=str(tmp_path / "x.nix")), FOLDER, NIX)
+        build_steps(_image(file=str(tmp_path / "x.nix")), FOLDER, NIX, expand)
 
 
 def test_the_built_in_image_is_built_of_files_that_are_there() -> None:

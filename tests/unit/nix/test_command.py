@@ -36,7 +36,7 @@ def test_no_cached_evaluation_hides_an_error(flake: Run) -> None:
 def test_its_log_is_followed(flake: Run) -> None:
     assert ("--log-format", "internal-json") in _pairs(flake)
     assert flake.follow is not None
-    follower = flake.follow(FakeProgress())
+    follower = flake.follow(FakeProgress(), flake.why)
     assert isinstance(follower, NixLog)
     assert follower.title == "build image tiny"
 

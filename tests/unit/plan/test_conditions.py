@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.support import FakeRequest, record_of
+from tests.unit.support import FakeRequest, Held, record_of
 from virshle.errors import HostError, TimedOutError
 from virshle.plan import Contains, Gone, Greets, Replies
 
@@ -34,11 +34,13 @@ def test_a_file_that_is_not_there_contains_nothing(tmp_path: Path) -> None:
 
 
 def test_gone_is_the_process_not_the_record(tmp_path: Path) -> None:
-    record = tmp_path / "pid"
+    record = tmp_path / "vmm.pid"
     assert Gone(record).holds()
+    with Held(record):
+        assert not Gone(record).holds()
+        record.write_text("")  # whatever is in it
+        assert not Gone(record).holds()
     record.write_text(record_of(os.getpid()))
-    assert not Gone(record).holds()
-    record.write_text("1 1 another-boot\n")
     assert Gone(record).holds()
 
 

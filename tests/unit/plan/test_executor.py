@@ -13,7 +13,7 @@ from tests.unit.support import FakeRequest
 from virshle.errors import HostError
 from virshle.exec import Command
 from virshle.fs import Lock, try_lock
-from virshle.plan import Apply, Call, Plan, Run, Step, Write, executor, run
+from virshle.plan import Apply, Call, Plan, Progress, Run, Step, Write, executor, run
 
 
 class _Steps:
@@ -188,7 +188,8 @@ def test_a_lock_that_was_released_is_not_handed_on(tmp_path: Path, host: FakeHos
 
 
 class _Follower:
-    def __init__(self, progress: object) -> None: ...
+    def __init__(self, progress: Progress, why: str) -> None:
+        assert why == "build"
 
     def line(self, text: str) -> None: ...
 
@@ -217,3 +218,25 @@ def test_a_followed_command_fails_with_what_its_follower_kept(
     with pytest.raises(HostError, match="`nix` failed with exit code 1") as caught, Apply() as apply:
         apply(Plan("x", [step]))
     assert caught.value.details == ["command: nix build", "what it said"]
+
+
+def test_a_lock_of_one_subject_is_handed_only_to_its_commands(tmp_path: Path, host: FakeHost) -> None:
+    """A thousand VMs are not a thousand descriptors for each command."""
+    host.answers["work"] = ""
+    locks = {}
+    for name in ("web", "db", "all"):
+        (tmp_path / name).mkdir()
+        locks[name] = Lock(tmp_path / name)
+    with Apply() as apply:
+        apply.hold(locks["web"], "web")
+        apply.hold(locks["db"], "db")
+        apply.hold(locks["all"])
+        fds = {name: lock.fd for name, lock in locks.items()}
+        for subject in ("web", "db", "other"):
+            apply(Plan(subject, [run("work", "work")]))
+    assert [set(handed) for handed in host.locks] == [
+        {fds["web"], fds["all"]},
+        {fds["db"], fds["all"]},
+        {fds["all"]},
+    ]
+    assert all(lock.fd == -1 for lock in locks.values())

@@ -31,9 +31,9 @@ def test_a_watched_block_is_told_of_and_ended(tmp_path: Path) -> None:
     progress = FakeProgress()
     with watch(Gauge("copy", (tmp_path / "f",), 4096), progress):
         _until(lambda: progress.told)
-        assert progress.ended == 0
+        assert progress.ended == []
     assert progress.told[0] == ("copy", 4096, 4096, "B", "")  # never more than there is
-    assert progress.ended == 1
+    assert progress.ended == ["copy"]
 
 
 def test_the_watch_ends_with_the_block_also_when_it_fails(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_watch_ends_with_the_block_also_when_it_fails(tmp_path: Path) -> Non
     before = threading.active_count()
     with pytest.raises(KeyError), watch(Gauge("copy", (), 1), progress):
         raise KeyError
-    assert progress.ended == 1
+    assert progress.ended == ["copy"]
     assert threading.active_count() == before
 
 

@@ -73,9 +73,11 @@ class Guest:
         self.status = "running"
         self.power_button: Callable[[], object] = host.die
         self.asked: list[str] = []
+        self.ask: Callable[[], object] = lambda: None
 
         def send(request: Qmp) -> dict[str, Any]:
             self.asked.append(request.command)
+            self.ask()
             if not host.alive:
                 raise HostError("nobody listens")
             if request.command == "system_powerdown":

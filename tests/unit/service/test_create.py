@@ -207,7 +207,8 @@ def test_a_dry_run_shows_every_step_and_does_nothing(node: Node, layout: Layout,
     programs = [text.split("\n")[1].split()[0] for text in shown]
     assert programs.count("cp") == done.count("cp")
     assert programs.count("ln") == 2
-    assert all(text.startswith("# dry: ") for text in shown)
+    assert all(text.startswith("# dry: ") for text in shown if "sync --file-system" not in text)
+    assert sum("sync --file-system" in text for text in shown) == 2
 
 
 def test_a_dry_run_on_a_fresh_host_makes_no_folder(node: Node, tmp_path: Path) -> None:
@@ -230,3 +231,32 @@ def test_a_dry_run_works_before_its_image_is_built(
     create(Node(layout.paths, dry_run=shown.append), Order("n", "dry"))
     assert any("nix build" in text for text in shown)
     assert any("mv -T" in text for text in shown)
+
+
+def test_of_many_each_command_holds_only_the_lock_of_its_own_vm(node: Node, layout: Layout, host: FakeHost) -> None:
+    create(node, Order("t", "db", count=3))
+    filled = [(argv[-1], locks) for argv, locks in zip(host.calls, host.locks, strict=True) if argv[0] == "cp"]
+    by_vm: dict[str, set[tuple[int, ...]]] = {}
+    for target, locks in filled:
+        by_vm.setdefault(target.split("/.new-")[1][:36], set()).add(locks)
+    assert len(by_vm) == 3
+    assert all(len(locks) == 1 for locks in by_vm.values())
+    assert len({next(iter(locks)) for locks in by_vm.values()}) == 3
+
+
+def test_all_of_it_is_on_the_disk_before_the_commit_and_the_commit_before_the_end(node: Node, host: FakeHost) -> None:
+    create(node, Order("t", "db", count=2))
+    work = [argv[0] for argv in host.calls if argv[0] in ("cp", "sync") or "/.new-" in argv[-2]]
+    assert work[-4:] == ["sync", "mv", "mv", "sync"]
+    assert work.count("sync") == 2
+    assert "cp" in work
+
+
+def test_a_relative_disk_begins_in_the_folder_of_the_configuration(
+    node: Node, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    with layout.paths.config.open("a") as file:
+        file.write('[[template.vm]]\nname = "near"\n[[template.vm.disk]]\nname = "os"\npath = "image.raw"\n')
+    (vm,) = create(Node(layout.paths), Order("near"))
+    assert vm.origin.source == str(layout.paths.config.parent / "image.raw")

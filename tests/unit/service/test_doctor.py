@@ -95,3 +95,10 @@ def test_warnings_of_the_configuration_are_told(node: Node, look: Look) -> None:
     node.paths.config.write_text('[node]\nalias = "x"\n')
     warning = f"{node.paths.config}: node.alias has no effect: there is no node service to use it"
     assert Check("configuration", "limited", warning) in examine(Node(node.paths))
+
+
+def test_without_socat_nothing_is_lost_but_pasting(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_program", lambda name: None if name == "socat" else find_program(name))
+    assert look()["socat"].ok == "limited"
+    assert "apt-get install socat" in look()["socat"].remedy
+    assert look()["host programs"].ok == "yes"

@@ -11,9 +11,12 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_vm
 from virshle.errors import ConfigError, HostError, NotFoundError
 from virshle.exec import Command
+from virshle.fs import try_lock
 from virshle.image import link, read_record
+from virshle.image.found import record_file
 from virshle.nix import NixHost
-from virshle.service.image import build, collect, ensure_built, image_rows, image_source
+from virshle.plan import Apply
+from virshle.service.image import build, collect, ensure_built, hold_image, image_rows, image_source
 from virshle.service.node import Node
 from virshle.store import Layout
 
@@ -138,3 +141,79 @@ def test_what_we_did_not_build_is_not_deleted(node: Node, layout: Layout) -> Non
     (layout.images / "my-own" / "golden.raw").write_text("precious")
     assert collect(node) == []
     assert (layout.images / "my-own" / "golden.raw").exists()
+
+
+def _configure(layout: Layout, tmp_path: Path, image: str) -> Node:
+    (tmp_path / "x.nix").write_text("")
+    layout.paths.config.write_text(f'[[image]]\nname = "x"\n{image}\n')
+    return Node(layout.paths)
+
+
+def test_an_image_of_another_source_or_other_arguments_is_built_anew(
+    node: Node, nix: list[Command], layout: Layout, tmp_path: Path
+) -> None:
+    file = f'file = "{tmp_path / "x.nix"}"'
+    for image in ('nix = ".#a"', 'nix = ".#b"', file, f'{file}\nargs = {{a = "1"}}', f'{file}\nargs = {{a = "2"}}'):
+        before = len(nix)
+        for _ in range(2):
+            configured = _configure(layout, tmp_path, image)
+            ensure_built(configured, "x")
+            assert len(nix) == before + 1, image
+    record = read_record(layout.image("x"))
+    assert record is not None
+    assert record.args == {"a": "2"}
+
+
+def test_an_image_without_a_record_is_taken_for_what_is_configured(
+    node: Node, nix: list[Command], layout: Layout
+) -> None:
+    build(node, "flake")
+    record_file(layout.image("flake")).unlink()
+    ensure_built(node, "flake")
+    assert len(nix) == 1
+
+
+def test_a_build_that_is_asked_for_is_done_again(node: Node, nix: list[Command]) -> None:
+    build(node, "flake")
+    build(node, "flake")
+    assert len(nix) == 2
+    build(node, "flake", again=False)
+    assert len(nix) == 2
+
+
+def test_who_waited_for_a_build_finds_it_built(
+    node: Node, nix: list[Command], layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Node.hold
+
+    def hold(self: Node, apply: Apply, folder: Path, **more: Any) -> None:
+        monkeypatch.setattr(Node, "hold", real)
+        build(node, "flake")  # by another, in the meantime
+        real(self, apply, folder, **more)
+
+    monkeypatch.setattr(Node, "hold", hold)
+    ensure_built(node, "flake")
+    assert len(nix) == 1
+
+
+def test_an_image_is_locked_while_it_is_cloned_and_cannot_be_let_go_of(
+    node: Node, nix: list[Command], layout: Layout
+) -> None:
+    build(node, "flake")
+    with node.apply() as apply:
+        hold_image(node, apply, "flake")
+        hold_image(node, apply, "flake")  # others may clone it too
+        assert try_lock(layout.image("flake")) is None
+        hold_image(node, apply, "tiny")  # never built: nothing to hold
+    lock = try_lock(layout.image("flake"))
+    assert lock is not None
+    lock.release()
+
+
+def test_a_relative_image_begins_in_the_folder_of_the_configuration(
+    node: Node, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    near = _configure(layout, tmp_path, 'path = "file.raw"')
+    assert image_source(near, "x").path == tmp_path / "file.raw"
+    assert next(row for row in image_rows(near) if row["name"] == "x")["virtual"] == 512

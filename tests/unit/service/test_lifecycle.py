@@ -8,13 +8,14 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import Guest
-from tests.unit.support import make_vm, mark_running, put_broken, put_vm, snapshot, told, uuid_of
+from tests.unit.support import Held, make_vm, put_broken, put_vm, record_of, snapshot, told, uuid_of
 from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError, TimedOutError, VirshleError
-from virshle.fs import Lock
+from virshle.fs import Lock, try_lock
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete, start, stop, wait_ready
 from virshle.service.node import Entry, Node
 from virshle.store import Layout
+from virshle.store.layout import process_record
 
 BAD = uuid_of("bad")
 
@@ -39,7 +40,8 @@ def test_a_start_runs_the_vm_and_tells_how(web: Entry, node: Node, host: FakeHos
 def test_the_vmm_holds_no_lock_of_ours(web: Entry, node: Node, host: FakeHost) -> None:
     start(node, web)
     handed = {argv[0]: locks for argv, locks in zip(host.calls, host.locks[-len(host.calls) :], strict=True)}
-    assert handed["setsid"] == ()
+    assert handed["sh"] == ()
+    assert len(host.launches) == 1
     assert len(handed["mcopy"]) == 1
 
 
@@ -92,12 +94,12 @@ def test_a_start_that_fails_late_ends_what_it_started(web: Entry, node: Node, ho
     host.launched = interrupt
     with pytest.raises(KeyboardInterrupt):
         start(node, web)
-    assert host.alive == set()
-    assert any(argv[0] == "sh" and "kill -KILL" in argv[2] for argv in host.calls)
+    assert host.alive == []
+    assert len(host.kills) == 1
 
 
 def test_two_do_not_start_one_vm_at_once(web: Entry, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lock.__init__, "__kwdefaults__", {"shared": False, "patience": 0})
+    monkeypatch.setattr(Lock.__init__, "__kwdefaults__", {"shared": False, "patience": 0, "told": None})
     with Lock(web.folder), pytest.raises(ConflictError, match="is locked"):
         start(node, web)
 
@@ -114,17 +116,17 @@ def test_a_dry_start_shows_all_and_starts_nothing(web: Entry, node: Node, host: 
     before = snapshot(node.config.paths.state)
     start(replace(node, dry_run=shown.append), web)
     assert snapshot(node.config.paths.state) == before
-    assert any("setsid --fork" in text for text in shown)
+    assert any('setsid "$@"' in text for text in shown)
     assert {argv[1] for argv in host.calls} <= {"--version"}
-    assert host.alive == set()
+    assert host.alive == []
 
 
 def test_a_stop_presses_the_power_button(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     start(node, web)
     assert stop(node, web).how == "gracefully"
     assert "system_powerdown" in guest.asked
-    assert not host.ran("kill")
-    assert not node.layout.run(web.uuid).exists()
+    assert host.kills == []
+    assert node.process(web.uuid) is None
 
 
 def test_a_stopped_vm_is_stopped_already(web: Entry, node: Node, guest: Guest) -> None:
@@ -135,18 +137,19 @@ def test_a_stopped_vm_is_stopped_already(web: Entry, node: Node, guest: Guest) -
 def test_a_guest_that_does_not_power_off_is_left_running(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     start(node, web)
     guest.power_button = lambda: None
-    with pytest.raises(TimedOutError, match=r"web did not power off within 0\.05 s and is left running") as caught:
+    with pytest.raises(TimedOutError) as caught:
         stop(node, web, timeout=0.05)
+    assert caught.value.message.startswith("web did not power off and is left running: gave up waiting for web")
     assert "v stop --force web" in caught.value.hint
     assert node.process(web.uuid) is not None
-    assert not host.ran("kill")
+    assert host.kills == []
 
 
 def test_only_force_cuts_its_power(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     start(node, web)
     guest.power_button = lambda: None
     assert stop(node, web, force=True, timeout=0.05).how == "by force"
-    assert ("kill", "-KILL", str(os.getpid())) in host.calls
+    assert [argv[-1] for argv in host.kills] == [str(os.getpid())]
     assert node.process(web.uuid) is None
 
 
@@ -182,8 +185,8 @@ def test_force_deletes_it_and_cuts_its_power_first(web: Entry, node: Node, host:
     start(node, web)
     host.calls.clear()
     delete(node, web, force=True)
-    assert host.calls[0][0] == "kill"
-    assert host.alive == set()
+    assert host.calls[0] in host.kills
+    assert host.alive == []
     assert not web.folder.exists()
 
 
@@ -200,10 +203,10 @@ def test_a_broken_vm_is_deleted_only_by_force(node: Node, layout: Layout) -> Non
 
 def test_force_cuts_the_power_of_a_broken_vm_too(node: Node, layout: Layout, host: FakeHost) -> None:
     put_broken(layout, BAD, name="bad")
-    mark_running(layout, BAD)
-    host.alive.add(os.getpid())
+    host.run_vm(layout, BAD)
     delete(node, node.store.find("bad"), force=True)
-    assert host.alive == set()
+    assert host.alive == []
+    assert not layout.vm(BAD).exists()
 
 
 @pytest.mark.parametrize("act", [start, stop, delete], ids=["start", "stop", "delete"])
@@ -246,8 +249,8 @@ def test_a_guest_is_ready_when_it_says_so(web: Entry, node: Node, host: FakeHost
     vm = web.whole().model_copy(update={"ready": "guest"})
     start(node, web)
     (node.layout.run(vm.uuid) / "ready").write_text("X=1\nREADY=1\n")
-    what, _ = wait_ready(node, vm, 30)
-    assert what == "web to say that it is ready"
+    assert wait_ready(node, vm, 30) == "web to say that it is ready"
+    assert "grep -qsxF READY=1" in (web.folder / "log/commands.log").read_text()
 
 
 def test_a_guest_that_ends_is_not_waited_for(web: Entry, node: Node, host: FakeHost) -> None:
@@ -278,3 +281,111 @@ def test_a_vm_for_a_hypervisor_we_cannot_drive_is_not_started(node: Node, layout
     with pytest.raises(ConfigError, match="cloud-hypervisor"):
         start(node, node.store.find("ch"))
     assert host.calls == []
+
+
+def test_a_start_is_recorded_with_its_token_in_the_vms_own_folder(web: Entry, node: Node, host: FakeHost) -> None:
+    launch = start(node, web).launch
+    assert launch is not None
+    assert process_record(web.folder).read_text() == record_of(os.getpid(), launch.token)
+    (argv,) = host.launches
+    assert argv[4:8] == (
+        str(process_record(web.folder)),
+        launch.token,
+        str(node.layout.run(web.uuid)),
+        str(web.folder / "log/vmm.log"),
+    )
+
+
+def test_no_two_starts_have_one_token(web: Entry, node: Node, host: FakeHost) -> None:
+    tokens = set()
+    for _ in range(3):
+        launch = start(node, web).launch
+        assert launch is not None
+        tokens.add(launch.token)
+        host.die()
+    assert len(tokens) == 3
+
+
+def test_what_the_last_run_said_is_not_believed(web: Entry, node: Node, host: FakeHost) -> None:
+    start(node, web)
+    ready = node.layout.run(web.uuid) / "ready"
+    ready.write_text("READY=1\n")
+    host.die()
+    start(node, web)
+    assert not ready.exists()
+
+
+def test_a_failed_start_never_ends_what_another_started(web: Entry, node: Node, host: FakeHost) -> None:
+    """Its VM runs already, started by another in the meantime."""
+
+    def meanwhile(argv: tuple[str, ...]) -> None:
+        if argv in host.launches and not host.alive:
+            host.alive.append(Held(process_record(web.folder), record_of(os.getpid(), "another's")))
+
+    host.before = meanwhile
+    with pytest.raises(HostError):
+        start(node, web)
+    assert len(host.kills) == 1  # tried
+    assert len(host.alive) == 1  # in vain
+    assert process_record(web.folder).read_text() == record_of(os.getpid(), "another's")
+
+
+def test_a_vm_that_ends_by_itself_while_the_button_is_pressed_is_stopped(
+    web: Entry, node: Node, host: FakeHost, guest: Guest
+) -> None:
+    start(node, web)
+
+    def end() -> None:
+        host.die()
+        raise HostError("QEMU closed its QMP socket")
+
+    guest.power_button = end
+    for force in (False, True):
+        assert stop(node, web, force=force, timeout=5).how == ("already" if force else "gracefully")
+    assert host.kills == []
+
+
+def test_a_vm_whose_button_cannot_be_pressed_is_left_running(
+    web: Entry, node: Node, host: FakeHost, guest: Guest
+) -> None:
+    start(node, web)
+
+    def broken() -> None:
+        raise HostError("QEMU closed its QMP socket")
+
+    guest.power_button = broken
+    with pytest.raises(HostError) as caught:
+        stop(node, web, timeout=5)
+    message = "web did not power off and is left running: QEMU closed its QMP socket"
+    assert (caught.value.message, caught.value.exit_code) == (message, 6)
+    assert caught.value.hint == "cut its power: v stop --force web"
+    assert host.alive
+
+
+@pytest.mark.parametrize("act", ["stop", "delete"])
+def test_a_process_that_is_not_known_is_not_killed(
+    act: str, web: Entry, node: Node, host: FakeHost, guest: Guest
+) -> None:
+    start(node, web)
+    guest.power_button = lambda: None
+    process_record(web.folder).write_text(f"{os.getpid()} 1 another-boot token\n")
+    with pytest.raises(ConflictError, match="web runs, and its record does not say as which process") as caught:
+        stop(node, web, force=True, timeout=0.05) if act == "stop" else delete(node, web, force=True)
+    assert "fuser -v" in caught.value.hint
+    assert host.kills == []
+    assert host.alive
+    assert web.folder.exists()
+
+
+def test_the_registry_is_free_while_disks_are_removed(web: Entry, node: Node, layout: Layout, host: FakeHost) -> None:
+    free: dict[str, bool] = {}
+
+    def look(argv: tuple[str, ...]) -> None:
+        lock = try_lock(layout.vms)
+        free[" ".join(argv[:2])] = lock is not None
+        if lock is not None:
+            lock.release()
+
+    host.before = look
+    delete(node, web)
+    assert free == {"mv -T": False, "rm -f": False, "rm -rf": True}

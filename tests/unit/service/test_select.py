@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import Guest
-from tests.unit.support import make_vm, mark_running, put_broken, put_vm, uuid_of
+from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
 from virshle.errors import NotFoundError, UsageError
 from virshle.service.node import Node
 from virshle.service.select import Selection, select
@@ -21,8 +21,7 @@ def there(layout: Layout, host: FakeHost, guest: Guest) -> None:
     put_vm(layout, make_vm("db", 2))
     put_vm(layout, make_vm("mail", 3, account=ACCOUNT))
     put_broken(layout, uuid_of("bad"), name="bad")
-    mark_running(layout, uuid_of("db"))
-    host.alive.add(int((layout.run(uuid_of("db")) / "pid").read_text().split()[0]))
+    host.run_vm(layout, uuid_of("db"))
 
 
 def _names(node: Node, *words: str, needed: bool = True, **selection: Any) -> list[str]:

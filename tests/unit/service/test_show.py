@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import shutil
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import Guest
-from tests.unit.support import make_vm, mark_running, put_broken, put_vm, uuid_of
+from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
 from virshle.service.node import Node
-from virshle.service.show import details, emulated, log_file, row
+from virshle.service.show import details, emulated, log_file, row, rows
 from virshle.store import Layout
 from virshle.vmm.driver import launch_file
 
@@ -17,8 +20,7 @@ from virshle.vmm.driver import launch_file
 @pytest.fixture
 def running(layout: Layout, host: FakeHost, guest: Guest) -> None:
     put_vm(layout, make_vm(account=str(uuid_of("a"))))
-    run = mark_running(layout, uuid_of("web"))
-    host.alive.add(int((run / "pid").read_text().split()[0]))
+    run = host.run_vm(layout, uuid_of("web"))
     launch_file(run).write_text(LAUNCH.json())
 
 
@@ -84,3 +86,37 @@ def test_software_emulation_is_told(accelerator: str, told: bool) -> None:
 def test_each_log_is_in_the_vms_folder(kind: str, name: str, node: Node, layout: Layout) -> None:
     folder = put_vm(layout, make_vm())
     assert log_file(node.store.find("web"), kind) == folder / "log" / name
+
+
+def test_many_rows_are_read_at_the_same_time(node: Node, layout: Layout, host: FakeHost, guest: Guest) -> None:
+    """VMMs that do not answer cost their second only once."""
+    barrier = threading.Barrier(3, timeout=30)
+    for number, name in enumerate(("a", "b", "c"), 1):
+        put_vm(layout, make_vm(name, number))
+        host.run_vm(layout, uuid_of(name))
+    guest.ask = barrier.wait
+    assert [(shown.name, shown.state) for shown in rows(node, node.store.entries())] == [
+        (name, "running") for name in ("a", "b", "c")
+    ]
+
+
+def test_of_a_copied_vm_the_copy_says_so(node: Node, layout: Layout) -> None:
+    put_vm(layout, make_vm("web", 1))
+    put_vm(layout, make_vm("web", 1, uuid=str(uuid_of("copy"))), links=False)
+    problems = {shown.uuid: shown.problem for shown in rows(node, node.store.entries())}
+    assert problems[str(uuid_of("web"))] is None
+    assert f"is that of {uuid_of('web')}: name it by its uuid" in (problems[str(uuid_of("copy"))] or "")
+
+
+def test_a_folder_that_is_a_link_is_broken(node: Node, layout: Layout, tmp_path: Path) -> None:
+    put_vm(layout, make_vm()).rename(tmp_path / "elsewhere")
+    layout.vm(uuid_of("web")).symlink_to(tmp_path / "elsewhere")
+    (shown,) = rows(node, node.store.entries())
+    assert (shown.state, shown.name) == ("broken", "web")
+    assert "is a link to elsewhere" in (shown.problem or "")
+
+
+def test_a_vm_whose_runtime_folder_went_still_runs(running: None, node: Node, layout: Layout) -> None:
+    shutil.rmtree(layout.run(uuid_of("web")))
+    shown = row(node, node.store.find("web"))
+    assert (shown.state, shown.ssh) == ("running", None)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.support import make_vm, mark_running, put_broken, put_vm, uuid_of
+from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
-from virshle.errors import ConflictError
+from virshle.errors import ConflictError, UsageError
 from virshle.service.node import Node
-from virshle.service.ssh import enter, ssh_command
+from virshle.service.ssh import enter, pin_steps, ssh_command, told_keys
 from virshle.store import Layout
 from virshle.store.layout import known_hosts
 from virshle.userdata import key_file
@@ -27,14 +27,18 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaHostKey"
 def run(layout: Layout, host: FakeHost) -> Path:
     """Of a VM that runs."""
     put_vm(layout, make_vm())
-    folder = mark_running(layout, WEB)
-    host.alive.add(int((folder / "pid").read_text().split()[0]))
+    folder = host.run_vm(layout, WEB)
     launch_file(folder).write_text(LAUNCH.json())
     return folder
 
 
 def _command(node: Node, *words: str, **more: Any) -> tuple[str, ...]:
-    return ssh_command(node, node.store.find("web"), words, **more)
+    return ssh_command(node, node.store.find("web").whole(), words, **more)
+
+
+def _pin(node: Node) -> None:
+    with node.apply() as apply:
+        apply(node.plan(make_vm(), *pin_steps(node, make_vm())))
 
 
 def _options(command: tuple[str, ...]) -> dict[str, str]:
@@ -78,18 +82,15 @@ def test_another_user_may_log_in(run: Path, node: Node) -> None:
 
 
 def test_no_login_is_an_option(run: Path, node: Node) -> None:
-    try:
-        command = _command(node, login="-oProxyCommand=touch /tmp/owned")
-    except Exception:  # refused
-        return
-    assert [word for word in command if word.startswith("-oProxyCommand")] == []
+    with pytest.raises(UsageError, match="is no user's name"):
+        _command(node, login="-oProxyCommand=touch /tmp/owned")
 
 
 def test_a_state_folder_with_a_space_works(run: Path, node: Node, layout: Layout, tmp_path: Path) -> None:
     spaced = tmp_path / "a b"
     layout.paths.state.rename(spaced)
     moved = Node(replace(node.paths, state=spaced))
-    value = _options(ssh_command(moved, moved.store.find("web")))["UserKnownHostsFile"]
+    value = _options(ssh_command(moved, moved.store.find("web").whole()))["UserKnownHostsFile"]
     assert shlex.split(value) == [str(known_hosts(moved.layout.vm(WEB)))]
 
 
@@ -97,8 +98,18 @@ def test_a_host_key_that_the_guest_told_is_pinned(run: Path, node: Node) -> None
     ready_file(run).write_text(f"READY=1\nX_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\nX_VIRSHLE_SSH_HOST_KEY=ssh-rsa AAAAB3=\n")
     assert _options(_command(node))["StrictHostKeyChecking"] == "yes"
     known = known_hosts(node.layout.vm(WEB))
+    assert not known.exists()  # to make the command touches nothing
+    _pin(node)
     assert known.read_text() == f"{WEB} {HOST_KEY}\n{WEB} ssh-rsa AAAAB3=\n"
     assert known.stat().st_mode & 0o777 == 0o600
+    assert pin_steps(node, make_vm()) == []  # once
+
+
+def test_what_was_pinned_is_replaced_where_the_guest_tells_another(run: Path, node: Node) -> None:
+    known_hosts(node.layout.vm(WEB)).write_text(f"{WEB} ssh-rsa AAAAold=\n")
+    ready_file(run).write_text(f"X_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\n")
+    _pin(node)
+    assert known_hosts(node.layout.vm(WEB)).read_text() == f"{WEB} {HOST_KEY}\n"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +124,8 @@ def test_a_host_key_that_the_guest_told_is_pinned(run: Path, node: Node) -> None
 def test_nothing_else_that_the_guest_says_is_believed(line: str, run: Path, node: Node) -> None:
     ready_file(run).write_bytes(b"\xff\n" + line.encode() + b"\n")
     assert _options(_command(node))["StrictHostKeyChecking"] == "accept-new"
+    assert told_keys(node, make_vm()) == []
+    assert pin_steps(node, make_vm()) == []
     assert not known_hosts(node.layout.vm(WEB)).exists()
 
 
@@ -142,11 +155,23 @@ def test_nor_can_one_without_a_net(port: str | None, run: Path, node: Node) -> N
 def test_nor_can_a_broken_one(node: Node, layout: Layout) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
     with pytest.raises(ConflictError, match="bad is broken"):
-        ssh_command(node, node.store.find("bad"))
+        enter(node, node.store.find("bad"), [])
 
 
 def test_entering_becomes_the_command(run: Path, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[tuple[str, ...]] = []
     monkeypatch.setattr("virshle.service.ssh.exec_into", became.append)
+    ready_file(run).write_text(f"X_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\n")
     enter(node, node.store.find("web"), ["id"], login="ada")
     assert became == [_command(node, "id", login="ada")]
+    assert known_hosts(node.layout.vm(WEB)).read_text() == f"{WEB} {HOST_KEY}\n"
+    assert "known_hosts" in (node.layout.vm(WEB) / "log/commands.log").read_text()
+
+
+def test_a_path_with_a_percent_sign_is_no_name_of_sshs(run: Path, node: Node, layout: Layout, tmp_path: Path) -> None:
+    odd = tmp_path / "a%h"
+    layout.paths.state.rename(odd)
+    moved = Node(replace(node.paths, state=odd))
+    value = _options(ssh_command(moved, make_vm()))["UserKnownHostsFile"]
+    assert value.replace("%%", "%") == f'"{known_hosts(moved.layout.vm(WEB))}"'
+    assert "%%h" in value

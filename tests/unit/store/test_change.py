@@ -8,10 +8,11 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import link, make_vm, put_broken, put_vm, snapshot, uuid_of
+from virshle.config.paths import Paths
 from virshle.errors import HostError
-from virshle.fs import Lock
+from virshle.fs import Lock, try_lock
 from virshle.plan import Apply, Plan
-from virshle.store import Layout, Store, claim, commit, remove, tidy
+from virshle.store import Layout, Left, Store, claim, commit, leave, remove, tidy
 
 UUID = uuid_of("web")
 
@@ -26,11 +27,16 @@ def locks() -> Iterator[list[Lock]]:
 
 def _tidy(store: Store, locks: list[Lock]) -> list[str]:
     """Plans and applies it; what was done."""
-    plan, taken = tidy(store)
+    left, taken = tidy(store)
     locks += taken
     with Apply() as apply:
-        apply(plan)
-    return [step.shell() for step in plan.steps]
+        for plan in (left.links, *left.folders):
+            apply(plan)
+    return _steps(left)
+
+
+def _steps(left: Left) -> list[str]:
+    return [step.shell() for plan in (left.links, *left.folders) for step in plan.steps]
 
 
 def test_claim_makes_the_staging_folder_and_takes_name_and_number(layout: Layout, host: FakeHost) -> None:
@@ -60,12 +66,16 @@ def test_commit_is_one_rename_that_can_be_put_back(layout: Layout, host: FakeHos
     assert host.calls[0] == ("mv", "-T", str(layout.staged(UUID)), str(layout.vm(UUID)))
 
 
-def test_remove_commits_by_one_rename_and_then_lets_go_of_all(layout: Layout, host: FakeHost) -> None:
+def test_a_vm_leaves_by_one_rename_and_then_all_of_it_is_let_go_of(layout: Layout, host: FakeHost) -> None:
     put_vm(layout, make_vm("web", 3))
     put_vm(layout, make_vm("db", 4))
     link(layout.name("old-name-of-web"), UUID)
     layout.run(UUID).mkdir(parents=True)
     with Apply() as apply:
+        apply(Plan("web", leave(layout, UUID)))
+        assert layout.run(UUID).exists()
+        assert layout.leaving(UUID).exists()
+        assert [path.name for path in layout.names.iterdir()] == ["db"]
         apply(Plan("web", remove(layout, UUID)))
     assert host.calls[0] == ("mv", "-T", str(layout.vm(UUID)), str(layout.leaving(UUID)))
     assert [path.name for path in layout.vms.iterdir()] == [str(uuid_of("db"))]
@@ -75,9 +85,9 @@ def test_remove_commits_by_one_rename_and_then_lets_go_of_all(layout: Layout, ho
 
 
 def test_remove_stays_on_its_file_system(layout: Layout) -> None:
-    for step in remove(layout, UUID):
-        if step.shell().startswith("rm -rf"):
-            assert "--one-file-system" in step.shell()
+    steps = remove(layout, UUID)
+    assert steps
+    assert all(step.shell().startswith("rm -rf --one-file-system -- ") for step in steps)
 
 
 @pytest.mark.parametrize("prefix", [".new-", ".del-"])
@@ -106,10 +116,24 @@ def test_what_somebody_still_works_on_is_left(store: Store, layout: Layout, host
 
 def test_what_is_cleaned_is_locked_meanwhile(store: Store, layout: Layout, locks: list[Lock]) -> None:
     layout.staged(UUID).mkdir()
-    plan, taken = tidy(store)
+    layout.leaving(uuid_of("db")).mkdir()
+    left, taken = tidy(store)
     locks += taken
-    assert [lock.folder for lock in taken] == [layout.staged(UUID)]
-    assert len(plan.steps) == 1
+    assert [lock.folder for lock in taken] == [layout.leaving(uuid_of("db")), layout.staged(UUID)]
+    assert all(try_lock(lock.folder) is None for lock in taken)
+    assert list(left.links.steps) == []
+    # One plan for each lock, in their order: whoever removes a folder holds its lock.
+    for plan, lock in zip(left.folders, taken, strict=True):
+        assert str(lock.folder) in plan.steps[0].shell()
+
+
+def test_links_are_mended_apart_from_folders_which_take_long(store: Store, layout: Layout, locks: list[Lock]) -> None:
+    layout.staged(UUID).mkdir()
+    link(layout.name("web"), UUID)
+    left, taken = tidy(store)
+    locks += taken
+    assert [step.shell() for step in left.links.steps] == [f"rm -f -- {layout.name('web')}"]
+    assert [len(plan.steps) for plan in left.folders] == [1]
 
 
 def _foreign_staging_file(layout: Layout) -> None:
@@ -219,9 +243,9 @@ def test_a_foreign_thing_in_place_of_a_link_stops_nothing(
 def test_tidying_a_tidy_store_does_nothing(store: Store, layout: Layout, locks: list[Lock]) -> None:
     put_vm(layout, make_vm("web", 1))
     put_vm(layout, make_vm("db", 2))
-    assert tidy(store)[0].steps == ()
+    assert _steps(tidy(store)[0]) == []
 
 
-def test_tidying_where_nothing_was_made_does_nothing(paths: object, tmp_path: Path) -> None:
+def test_tidying_where_nothing_was_made_does_nothing(paths: Paths, tmp_path: Path) -> None:
     assert not os.path.lexists(tmp_path / "state")
-    assert tidy(Store(Layout(paths)))[0].steps == ()  # type: ignore[arg-type]
+    assert _steps(tidy(Store(Layout(paths)))[0]) == []

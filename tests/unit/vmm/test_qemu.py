@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +9,18 @@ from typing import Any
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.support import BOOT_ID, make_vm, record_of
+from tests.unit.support import make_vm
 from tests.unit.vmm.test_driver import LAUNCH
 from virshle.errors import ConfigError, HostError, TimedOutError
+from virshle.exec.process import kill_launched
+from virshle.exec.process import launch as launcher
 from virshle.model.arch import ARCHES, Arch, host_arch
 from virshle.model.vm import Vm
-from virshle.plan import Run, Wait, Write
+from virshle.plan import Call, Gone, Run, Wait, Write
 from virshle.rpc import Qmp
 from virshle.vmm import qemu
 from virshle.vmm.driver import Machine
-from virshle.vmm.qemu import Qemu, _Died, arguments, find_firmware, version
+from virshle.vmm.qemu import Qemu, arguments, find_firmware, version
 
 _FIRMWARE = (Path("/fw/CODE.fd"), Path("/fw/VARS.fd"))
 
@@ -36,7 +36,8 @@ def firmware(monkeypatch: pytest.MonkeyPatch) -> None:
 def _machine(vm: Vm, folder: str = "/s/vm/u", run: str = "/r/vm/u", **launch: Any) -> Machine:
     chosen = replace(LAUNCH, **{"program": "/bin/qemu", **launch})
     at = Path(folder)
-    return Machine(vm, at, Path(run), chosen, at / "disk/.seed", at / "log/console.log", at / "log/vmm.log")
+    logs = at / "log/console.log", at / "log/vmm.log"
+    return Machine(vm, at, Path(run), chosen, at / "vmm.pid", at / "disk/.seed", *logs)
 
 
 def _file(node: str, path: str, *, readonly: bool, **more: Any) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def test_the_launch_says_what_was_chosen_and_why(
     kvm: str, accelerator: str, why: str, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qemu, "kvm_problem", lambda arch: kvm)
-    launch = Qemu().choose(make_vm(), ssh_port=22002, now=NOW)
+    launch = Qemu().choose(make_vm(), ssh_port=22002, now=NOW, token="t")
     assert (launch.version, launch.accelerator, launch.ssh_port) == ("7.2.22", accelerator, 22002)
     assert why in launch.why
     assert launch.program.endswith(f"/bin/{host_arch().qemu}")
@@ -154,7 +155,7 @@ def test_the_launch_says_what_was_chosen_and_why(
 def test_without_qemu_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu, "find_program", lambda _: None)
     with pytest.raises(ConfigError, match=r"qemu-system-.* is not on this machine") as caught:
-        Qemu().choose(make_vm(), ssh_port=None, now=NOW)
+        Qemu().choose(make_vm(), ssh_port=None, now=NOW, token="t")
     assert "apt-get install qemu-system-" in caught.value.hint
 
 
@@ -203,41 +204,15 @@ def test_a_launch_notes_starts_and_waits_for_an_answer() -> None:
     words = arguments(machine, host_arch())
     assert start.command.argv[-len(words) :] == words
     assert start.command.detached
-    assert start.command.into == machine.vmm_log
+    assert start.command == launcher(
+        words, record=machine.record, token="t0k3n", sockets=machine.run, log=machine.vmm_log
+    )
     assert isinstance(wait, Wait)
     assert wait.logs == (machine.vmm_log,)
-    assert wait.fatal == _Died(Path("/r/vm/u/pid"), Path("/r/vm/u/launch.json"))
+    assert wait.fatal == Gone(machine.record)
     (undo,) = start.undo
-    assert shlex.split(undo.shell())[:2] == ["sh", "-c"]
-    assert "kill -KILL" in undo.shell()
-
-
-@pytest.mark.parametrize(
-    ("record", "newer", "died"),
-    [
-        ("", "launch", False),
-        ("alive", "record", False),
-        ("alive", "launch", False),
-        ("dead", "record", True),
-        ("dead", "same", True),
-        ("dead", "launch", False),
-        ("torn", "record", True),
-    ],
-)
-def test_a_launch_has_died_only_when_its_own_process_has(record: str, newer: str, died: bool, tmp_path: Path) -> None:
-    pid, launch = tmp_path / "pid", tmp_path / "launch.json"
-    launch.write_text("{}")
-    texts = {"alive": record_of(os.getpid()), "dead": f"4194999 1 {BOOT_ID.read_text()}", "torn": ""}
-    if record:
-        pid.write_text(texts[record])
-        stamp = launch.stat().st_mtime_ns + {"record": 1000, "same": 0, "launch": -1000}[newer]
-        os.utime(pid, ns=(stamp, stamp))
-    assert _Died(pid, launch).holds() is died
-
-
-def test_nothing_has_died_before_it_was_launched(tmp_path: Path) -> None:
-    (tmp_path / "pid").write_text("4194999 1 boot")
-    assert not _Died(tmp_path / "pid", tmp_path / "launch.json").holds()
+    assert isinstance(undo, Run)
+    assert undo.command == kill_launched(machine.record, "t0k3n")
 
 
 @pytest.mark.parametrize(
@@ -270,5 +245,6 @@ def test_the_state_is_what_qemu_says(answer: object, state: str, monkeypatch: py
 
 
 def test_the_power_button_is_pressed_by_qmp() -> None:
-    step = Qemu().power_button(Path("/r"))
-    assert step.shell() == Qmp(Path("/r/qmp.sock"), "system_powerdown").shell()
+    step = Qemu().power_button(Path("/r"), 7)
+    assert isinstance(step, Call)
+    assert step.request == Qmp(Path("/r/qmp.sock"), "system_powerdown", timeout=7)
