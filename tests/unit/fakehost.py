@@ -72,6 +72,8 @@ class FakeHost:
             return _Ended(0, self.answers[program])
         try:
             getattr(self, "_" + program.replace("-", "_").replace(".", "_"))(argv[1:])
+        except BlockingIOError as error:
+            return _Ended(75, stderr=f"it runs already: {error.strerror}")
         except OSError as error:
             return _Ended(1, stderr=f"{program}: {error.strerror}")
         return _Ended(0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from virshle.errors import HostError
+from virshle.errors import HostError, TimedOutError
 from virshle.rpc import Qmp
 from virshle.service.node import Node
 from virshle.store import Layout
@@ -80,6 +80,8 @@ class Guest:
             self.ask()
             if not host.alive:
                 raise HostError("nobody listens")
+            if request.timeout <= 0:
+                raise TimedOutError("QEMU did not answer within 0 s")
             if request.command == "system_powerdown":
                 self.power_button()
             return {"status": self.status}
