@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import LONG
-
 REPOSITORY = Path(__file__).parents[2]
 USER = "nobody"
 
@@ -49,7 +47,7 @@ def test_from_nothing_to_a_shell(tmp_path: Path) -> None:
         return done.stdout
 
     try:
-        assert v("create", "-t", "tiny", "web", "--start", "--wait", "--timeout", str(LONG)) == "web\n"
+        assert v("create", "-t", "tiny", "web", "--start", "--wait", "--timeout", "300") == "web\n"
         assert v("ssh", "web", "id", "-un") == "root\n"
         assert (home / ".local/state/virshle/vm").is_dir()
         v("stop", "web")

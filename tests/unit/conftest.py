@@ -76,7 +76,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     log._warned.clear()
     qemu.version.cache_clear()
     executor.observers.clear()
-    executor._untold.clear()
 
 
 @pytest.fixture

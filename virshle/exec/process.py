@@ -23,7 +23,7 @@ from virshle.exec.run import Command
 _LAUNCHER = (
     'record=$1 token=$2 sockets=$3 log=$4; shift 4; exec 9>>"$record"; '
     'flock --timeout 2 9 || { echo "it runs already: $record is locked" >&2; exit 75; }; '
-    'rm -f -- "$sockets"/*.sock "$sockets/ready"; '
+    ': >>"$log" || exit 73; rm -f -- "$sockets"/*.sock "$sockets/ready"; '
     'setsid "$@" </dev/null >>"$log" 2>&1 & '
     "read -r boot </proc/sys/kernel/random/boot_id; "
     'echo "$! $(cut -d" " -f22 /proc/$!/stat) $boot $token" >"$record"'

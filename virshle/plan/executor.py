@@ -38,6 +38,7 @@ class Apply:
         self._progress = progress or Silent()
         self._done: list[tuple[Step, Plan]] = []
         self._locks: list[tuple[Lock, str | None]] = []
+        self._untold: dict[Path, list[str]] = {}
 
     def hold(self, lock: Lock, subject: str | None = None) -> None:
         """Keeps the lock until the end of the context, and hands it to the short commands of that subject's plans
@@ -59,11 +60,11 @@ class Apply:
 
     def _make(self, step: Step, plan: Plan, progress: Progress) -> None:
         locks = [lock.fd for lock, subject in self._locks if lock.fd >= 0 and subject in (None, plan.subject)]
-        _note(plan, f"# {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {step.why}\n{step.shell()}\n")
+        _note(plan, f"# {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {step.why}\n{step.shell()}\n", self._untold)
         try:
             make(step, locks, progress)
         except Exception as error:
-            _note(plan, f"# failed: {log.printable(str(error))}\n")
+            _note(plan, f"# failed: {log.printable(str(error))}\n", self._untold)
             raise
 
     def commit(self) -> None:
@@ -110,15 +111,12 @@ def _tell(moment: Moment, step: Step) -> None:
         observer(moment, step)
 
 
-_untold: dict[Path, list[str]] = {}
-"""Lines of journals whose folder is not there yet."""
-
-
-def _note(plan: Plan, text: str) -> None:
-    """Adds to the journal, before the step is made. Opened for each line, as thousands may be written at once."""
+def _note(plan: Plan, text: str, untold: dict[Path, list[str]]) -> None:
+    """Adds to the journal, before the step is made. Opened for each line, as thousands may be written at once; lines
+    wait in `untold` until the journal's folder is there."""
     if plan.journal is None:
         return
-    waiting = _untold.setdefault(plan.journal, [])
+    waiting = untold.setdefault(plan.journal, [])
     waiting.append(text)
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -131,7 +129,7 @@ def _note(plan: Plan, text: str) -> None:
         return
     except OSError as error:
         log.warn(f"the command log {plan.journal} cannot be written: {error.strerror}")
-    del _untold[plan.journal]
+    del untold[plan.journal]
 
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -79,7 +79,8 @@ class Wait:
     def shell(self) -> str:
         stop = f"{self.fatal.shell()} && exit 1; " if self.fatal else ""
         loop = f"until {self.until.shell()}; do {stop}sleep 0.1; done"
-        return f"timeout {self.timeout:g} bash -c {shlex.quote(loop)}"
+        # To timeout(1) nothing means for ever.
+        return f"timeout {max(self.timeout, 0.1):g} bash -c {shlex.quote(loop)}"
 
 
 Step = Run | Call | Write | Wait

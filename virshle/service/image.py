@@ -32,11 +32,13 @@ def ensure_built(node: Node, name: str) -> None:
 
 
 def _is_current(node: Node, image: ImageConfig) -> bool:
+    """Whether what is there was built from what is configured. Raises ConfigError where it is no image."""
     folder = node.layout.image(image.name)
     record = read_record(folder)
-    if built(image.name, folder) is None:
+    if record is not None and (record.source, record.args) != (image.source, image.args):
         return False
-    return record is None or (record.source, record.args) == (image.source, image.args)
+    found = built(image.name, folder)
+    return found is not None and (record is None or record.store_path == str(found.store_path))
 
 
 def hold_image(node: Node, apply: Apply, name: str) -> None:
@@ -90,9 +92,11 @@ def build(node: Node, name: str, *, again: bool = True) -> str:
     folder = node.layout.image(name)
     node.folders()
     with node.apply() as apply:
-        apply(Plan(name, [run("make the image's folder", "mkdir", "-p", folder)]))
-        # One builds; whoever else wants it waits, and finds it built.
-        node.hold(apply, folder)
+        # One builds; whoever else wants it waits, and finds it built, or finds its folder let go of.
+        while True:
+            apply(Plan(name, [run("make the image's folder", "mkdir", "-p", folder)]))
+            if node.hold(apply, folder):
+                break
         if again or not _is_current(node, image):
             parts = _build(node, apply, image, folder, nix)
             target = Path("/nix/store/...") if node.dry_run else _result(name, folder)

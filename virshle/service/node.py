@@ -104,11 +104,15 @@ class Node:
         except HostError as error:
             log.warn(f"{error.message}: {plan.steps[0].shell()}")
 
-    def hold(self, apply: Apply, folder: Path, *, subject: str | None = None, shared: bool = False) -> None:
-        """Holds the lock of a folder until the end of `apply`; not in a dry run, which touches nothing."""
-        if self.dry_run is None:
-            patience = 3600 if subject is None else 10
-            apply.hold(Lock(folder, shared=shared, patience=patience, told=waiting), subject)
+    def hold(self, apply: Apply, folder: Path, *, subject: str | None = None, shared: bool = False) -> bool:
+        """Holds the lock of a folder until the end of `apply`; not in a dry run, which touches nothing. False where
+        the folder was removed while it was waited for."""
+        if self.dry_run is not None:
+            return True
+        patience = 3600 if subject is None else 10
+        lock = Lock(folder, shared=shared, patience=patience, told=waiting)
+        apply.hold(lock, subject)
+        return lock.still(folder)
 
     @contextmanager
     def locked(self, entry: Entry, apply: Apply) -> Iterator[Entry]:

@@ -99,7 +99,8 @@ class Store:
                 if entry.summary and count[word := getattr(entry.summary, key)] > 1:
                     owner = link_owner(folder / str(word))
                     if owner != entry.uuid:
-                        clashing[entry.uuid] = f"its {key} {word} is that of {owner}: name it by its uuid"
+                        whose = f"that of {owner}" if owner else "another VM's too"
+                        clashing[entry.uuid] = f"its {key} {word} is {whose}: name it by its uuid"
         return [replace(entry, problem=clashing.get(entry.uuid, entry.problem)) for entry in entries]
 
     def _uuids(self) -> Iterator[UUID]:

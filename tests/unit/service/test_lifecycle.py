@@ -391,7 +391,6 @@ def test_the_registry_is_free_while_disks_are_removed(web: Entry, node: Node, la
     assert free == {"mv -T": False, "rm -f": False, "rm -rf": True}
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: what is left of the timeout is told, not the timeout")
 def test_the_timeout_is_told_as_it_was_given(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     start(node, web)
     guest.power_button = lambda: None
@@ -400,7 +399,6 @@ def test_the_timeout_is_told_as_it_was_given(web: Entry, node: Node, host: FakeH
     assert caught.value.message.endswith(" after 0.25 s")
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: with a timeout of 0 the power button is not pressed")
 def test_no_time_to_power_off_is_no_reason_not_to_press_the_button(
     web: Entry, node: Node, host: FakeHost, guest: Guest
 ) -> None:

@@ -122,7 +122,6 @@ def test_a_vm_whose_runtime_folder_went_still_runs(running: None, node: Node, la
     assert (shown.state, shown.ssh) == ("running", None)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: 'its id 1 is that of None' where no link is there")
 def test_of_two_that_clash_where_neither_is_linked_no_owner_is_made_up(node: Node, layout: Layout) -> None:
     put_vm(layout, make_vm("web", 1), links=False)
     put_vm(layout, make_vm("web", 1, uuid=str(uuid_of("copy"))), links=False)
