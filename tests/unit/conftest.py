@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import Escape
@@ -24,6 +25,11 @@ from virshle.vmm import qemu
 
 _STARTERS = ("fork", "forkpty", "execv", "execve", "posix_spawn", "posix_spawnp", "system")
 _SENDERS = ("connect", "connect_ex", "sendto", "sendmsg")
+
+
+# The same examples each time, and none is a failure because the machine is slow.
+settings.register_profile("virshle", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("virshle")
 
 
 @pytest.fixture(autouse=True)
