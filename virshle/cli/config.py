@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from virshle import log
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
 from virshle.config.load import provenance
@@ -23,7 +24,7 @@ def check(node: Node) -> None:
     paths = node.paths
     there = str(paths.config) if paths.config.exists() else f"no file (it would be {paths.config})"
     for warning in config_warnings(node):
-        click.echo(f"warning: {warning}", err=True)
+        log.warn(warning)
     count = len(node.config.templates)
     click.echo(f"{there}: right, {count} templates and {len(node.config.images)} images with the built-in ones")
 

@@ -45,8 +45,11 @@ class Node:
         from virshle.config.load import load
 
         config = load(self.paths)
-        for warning in config.warnings:
-            log.warn(warning)
+        if len(config.warnings) > 3:
+            log.warn(f"{len(config.warnings)} keys of {self.paths.config} have no effect; `v config check` lists them")
+        else:
+            for warning in config.warnings:
+                log.warn(warning)
         return config
 
     @property

@@ -44,9 +44,12 @@ def _problem(node: Node, template: VmTemplate) -> str | None:
 
 
 def config_warnings(node: Node) -> list[str]:
-    """What loads but would be refused when it is used."""
+    """What loads and has no effect, or would be refused when it is used."""
     return [
-        f"{row['from']}: template {row['name']!r}: {row['problem']}; `create` refuses it"
-        for row in template_rows(node)
-        if row["problem"] and row["from"] != BUILT_IN
+        *node.config.warnings,
+        *(
+            f"{row['from']}: template {row['name']!r}: {row['problem']}; `create` refuses it"
+            for row in template_rows(node)
+            if row["problem"] and row["from"] != BUILT_IN
+        ),
     ]
