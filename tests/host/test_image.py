@@ -122,6 +122,12 @@ def test_a_flake_attribute(bare: Host) -> None:
     assert "imgae" in bare.v("image", "build", "own", code=6).stderr
 
 
+def test_a_nix_whose_features_are_off_builds_all_the_same(bare: Host) -> None:
+    image_of(bare, "/bin/dd if=/dev/zero of=$out bs=1048576 count=1")
+    bare.env["NIX_CONFIG"] += "\nexperimental-features ="
+    bare.v("image", "build", "own")
+
+
 def test_gc_lets_go_of_what_no_template_names(bare: Host) -> None:
     image_of(bare, "/bin/dd if=/dev/zero of=$out bs=1048576 count=1")
     bare.v("create", "-t", "own", "web")

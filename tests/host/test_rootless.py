@@ -40,11 +40,11 @@ def test_from_nothing_to_a_shell(tmp_path: Path) -> None:
     env |= {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") or "CERT" in name}
     become = ["setpriv", "--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups"]
 
-    def v(*words: str) -> str:
+    def v(*words: str, code: int = 0) -> str:
         argv = [*become, python, "-m", "virshle", *words]
         done = subprocess.run(argv, env=env, text=True, capture_output=True, timeout=900, cwd=home)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
 
     try:
         assert v("create", "-t", "tiny", "web", "--start", "--wait", "--timeout", "300") == "web\n"
@@ -52,6 +52,16 @@ def test_from_nothing_to_a_shell(tmp_path: Path) -> None:
         assert (home / ".local/state/virshle/vm").is_dir()
         v("stop", "web")
         v("delete", "web")
+        # What may not be read or written is told, and nothing is left.
+        secret = home / "secret.raw"
+        secret.write_bytes(bytes(4096))
+        secret.chmod(0o600)
+        config = home / ".config/virshle/config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(f'[[template.vm]]\nname = "x"\n[[template.vm.disk]]\nname = "os"\npath = "{secret}"\n')
+        assert "cannot be read" in v("create", "-t", "x", code=3)
+        env["VIRSHLE_STATE_DIR"] = "/var/lib/not-ours"
+        assert "VIRSHLE_STATE_DIR" in v("create", "-t", "tiny", code=6)
     finally:
         subprocess.run(["pkill", "-KILL", "-u", USER, "qemu"], check=False)
         subprocess.run(["chmod", "-R", "u+w", str(home)], check=False)
