@@ -19,9 +19,10 @@ from virshle.plan import Run, Step, Write, run
 
 _PROGRAMS = ("dropbear-bin", "e2fsprogs", "socat")
 _BUSYBOX = "busybox-static"
-# As if nothing were installed, so that every library is in the list; without the lock, so that an ordinary user may
-# ask; and with the hashes of all suites, of which the security suite names no other kind (apt.conf(5)).
-_ASK = ("-y", "-o", "Dir::State::status=/dev/null", "-o", "Debug::NoLocking=1", "-o", "Acquire::ForceHash=SHA256")
+# As if nothing were installed or fetched before, so that every library is in the list; without the lock, so that an
+# ordinary user may ask; and with hashes of the kind that all suites have (apt.conf(5)).
+_FETCH = ("-o", "Debug::NoLocking=1", "-o", "Acquire::ForceHash=SHA256", "-o", "APT::Sandbox::User=root")
+_ASK = ("-y", *_FETCH, "-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::archives=/nonexistent")
 _URI = re.compile(r"^'(?P<url>\S+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -92,14 +93,13 @@ def parts_steps(packages: list[Package], folder: Path) -> list[Step]:
     busybox = next(package for package in packages if _is_busybox(package))
     staged = folder.with_name(".new-parts")
     unpacked, target = staged / "deb", staged / "busybox" / "bin"
-    options = (*_ASK[1:], "-qq", "-o", "APT::Sandbox::User=root")
     return [
         run("drop half of an earlier try", "rm", "-rf", "--", staged),
         run("make a folder for the parts", "mkdir", "-p", unpacked, target),
         Write("note which Debian packages it is made of", staged / "parts.json", pin(packages)),
         run(
             "fetch busybox, which unpacks the others; apt checks it",
-            *("env", "-C", str(staged), "apt-get", *options, "download", _name(busybox)),
+            *("env", "-C", str(staged), "apt-get", "-qq", *_FETCH, "download", _name(busybox)),
             timeout=600,
         ),
         run("unpack it", "dpkg-deb", "-x", staged / busybox.file, unpacked),
