@@ -59,6 +59,12 @@ def resolve(arch: Arch) -> list[Package] | None:
                 hint="mend apt's sources, then: apt-get update",
             )
     found = [*_parse(asked.stdout), *_parse(alone.stdout)]
+    names = {package.file.partition("_")[0] for package in found}
+    if missing := {*_PROGRAMS, _BUSYBOX, kernel} - names:
+        raise HostError(
+            f"apt names no place and SHA256 for {', '.join(sorted(missing))}",
+            hint="it must know them from a repository on the network: mend its sources, then: apt-get update",
+        )
     return sorted({package.file: package for package in found}.values(), key=lambda package: package.file)
 
 
