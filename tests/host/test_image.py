@@ -47,6 +47,24 @@ def test_rebuilt_in_an_empty_store_it_is_the_same_bytes(tiny: Path, tmp_path: Pa
     assert hashes[0] == hashes[1]
 
 
+def test_where_there_is_a_nixpkgs_the_parts_come_from_it(bare: Host) -> None:
+    """Evaluated only, against a stand-in: there is no nixpkgs to build from here."""
+    bare.env["NIX_PATH"] = f"nixpkgs={Path(__file__).with_name('nixpkgs')}"
+    assert "tiny/nixpkgs.nix" in bare.v("image", "build", "tiny", "--dry-run").stdout
+    expression = Path(__file__).parents[2] / "virshle" / "image" / "tiny" / "nixpkgs.nix"
+    words = ["nix-instantiate", "--option", "build-users-group", "", "--eval", "--strict", "--json"]
+    found = subprocess.run(
+        [*words, "-E", f"let tiny = import {expression} {{ }}; in {{ inherit (tiny) kernel drvPath; }}"],
+        env=bare.environment(),
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    tiny = json.loads(found.stdout)
+    assert tiny["kernel"].endswith("-linux/bzImage")
+    assert tiny["drvPath"].endswith("-tiny.drv")
+
+
 SHELL = 'args = [ "-c" "{script}" ]; builder = "/bin/sh"; system = builtins.currentSystem; name = "x";'
 
 
