@@ -34,6 +34,12 @@ def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
+def read_start(path: Path, most: int = 2**16) -> str:
+    """The first `most` bytes of a file that somebody else may make as large as he likes. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(most).decode(errors="replace")
+
+
 def sync_folder(folder: Path) -> None:
     """Makes renames and new names in `folder` last through a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

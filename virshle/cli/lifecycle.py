@@ -23,7 +23,13 @@ def told(text: str) -> None:
     log.note(log.printable(text))
 
 
-def none_matches(selection: Selection, entries: Sequence[Entry]) -> None:
+def targets(node: Node, selection: Selection) -> list[Entry]:
+    """Whom a verb is for; of many that are selected, those that are whole."""
+    entries = select(node, selection)
+    return [entry for entry in entries if entry.summary is not None] if selection.bulk else entries
+
+
+def tell_if_none(selection: Selection, entries: Sequence[Entry]) -> None:
     if selection.bulk and not entries:
         told("no VM matches: nothing to do")
 
@@ -66,10 +72,8 @@ def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bo
 @changing
 def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
     """Start VMs; one that runs is left as it is."""
-    entries = select(node, selection)
-    if selection.bulk:
-        entries = [entry for entry in entries if entry.summary is not None]
-    none_matches(selection, entries)
+    entries = targets(node, selection)
+    tell_if_none(selection, entries)
     return start_all(node, entries, wait=wait, timeout=timeout)
 
 
@@ -105,10 +109,10 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
 @changing
 def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
     """Stop VMs by their power button; never by cutting the power, unless --force is given."""
-    entries = select(node, selection)
+    entries = targets(node, selection)
     if selection.bulk:
-        entries = [entry for entry in entries if entry.summary is not None and node.process(entry.uuid)]
-    none_matches(selection, entries)
+        entries = [entry for entry in entries if node.process(entry.uuid)]
+    tell_if_none(selection, entries)
 
     def act(entry: Entry) -> None:
         how = lifecycle.stop(node, entry, force=force, timeout=timeout).how
@@ -128,10 +132,8 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
     """Delete VMs with their disks and logs, for good."""
     if mode:
         log.warn("--mode has no effect: there is one way to delete")
-    entries = select(node, selection)
-    if selection.bulk:
-        entries = [entry for entry in entries if entry.summary is not None]
-    none_matches(selection, entries)
+    entries = targets(node, selection)
+    tell_if_none(selection, entries)
     if not force:
         # All of them, before the first is gone.
         lifecycle.check_deletable(node, entries)

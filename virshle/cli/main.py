@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from virshle import __version__, log
-from virshle.errors import HostError, VirshleError
+from virshle.errors import HostError, VirshleError, near
 from virshle.fs import explain
 
 _VM = {
@@ -59,8 +59,6 @@ class Lazy(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from virshle.errors import near
-
             close = near(args[0], [*self.targets, *self.commands])
             if close and not ctx.resilient_parsing:
                 raise click.UsageError(f"{error.message} Did you mean {' or '.join(close)}?", ctx) from None

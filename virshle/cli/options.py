@@ -85,13 +85,12 @@ def selecting(function: Command) -> Command:
 
 
 def formatted(function: Command) -> Command:
-    """--format, -c and -q; gives `form`."""
-
-    @click.option("--format", "form", type=click.Choice(FORMATS), default="table", help="How it is printed.")
-    @click.option("-c", "--columns", help="Only these columns, comma-separated; `all` for every one.")
-    @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-    @functools.wraps(function)
-    def command(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    return command
+    """--format, -c and -q; gives `form`, `columns` and `quiet`."""
+    options = (
+        click.option("-q", "--quiet", is_flag=True, help="Names only."),
+        click.option("-c", "--columns", help="Only these columns, comma-separated; `all` for every one."),
+        click.option("--format", "form", type=click.Choice(FORMATS), default="table", help="How it is printed."),
+    )
+    for option in options:
+        function = option(function)
+    return function

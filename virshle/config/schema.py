@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from virshle.model.strict import Strict
 from virshle.model.units import parse_size
 from virshle.model.vm import FileName, Hypervisor, Login, Ready
 
@@ -19,10 +20,6 @@ Size = Annotated[int, BeforeValidator(parse_size)]
 """Written `"2GiB"` and read as bytes."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def unused(why: str) -> Any:
     """A key that loads and has no effect."""
     return Field(default=None, json_schema_extra={"unused": why})
@@ -31,40 +28,40 @@ def unused(why: str) -> Any:
 _SERVICE = "there is no node service to use it"
 
 
-class NodeSection(_Section):
+class NodeSection(Strict):
     alias: str | None = unused(_SERVICE)
     private_key: str | None = unused(_SERVICE)
     public_key: str | None = unused(_SERVICE)
     passive: bool | None = unused(_SERVICE)
 
 
-class PeerSection(_Section):
+class PeerSection(Strict):
     alias: str | None = unused(_SERVICE)
     url: str | None = unused(_SERVICE)
     weight: int | None = unused(_SERVICE)
     public_key: str | None = unused(_SERVICE)
 
 
-class KeaSection(_Section):
+class KeaSection(Strict):
     url: str | None = unused("no network that needs a DHCP server is supported yet")
     suffix: str | None = unused("no network that needs a DHCP server is supported yet")
 
 
-class FakePool(_Section):
+class FakePool(Strict):
     subnet: str | None = unused("no network that needs a DHCP server is supported yet")
     range: tuple[str, str] | None = unused("no network that needs a DHCP server is supported yet")
 
 
-class FakeSection(_Section):
+class FakeSection(Strict):
     pool: dict[str, FakePool] = Field(default_factory=dict)
 
 
-class DhcpSection(_Section):
+class DhcpSection(Strict):
     kea: KeaSection | None = None
     fake: FakeSection | None = None
 
 
-class NetOptions(_Section):
+class NetOptions(Strict):
     mac: str | None = unused("a VM's MAC follows from its uuid")
     ip: str | None = unused("addresses are given by the network")
 
@@ -74,7 +71,7 @@ def _net_type(value: object) -> object:
     return {value: {}} if isinstance(value, str) else value
 
 
-class NetTypeTable(_Section):
+class NetTypeTable(Strict):
     """Exactly one of the known types, each a table of its own."""
 
     user: NetOptions | None = None
@@ -93,7 +90,7 @@ class NetTypeTable(_Section):
         return next(iter(self.model_fields_set))
 
 
-class NetTemplate(_Section):
+class NetTemplate(Strict):
     name: FileName
     type: Annotated[NetTypeTable, BeforeValidator(_net_type)]
 
@@ -102,7 +99,7 @@ LocalPath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 """`~` is the caller's home; a relative one begins in the folder of the configuration file."""
 
 
-class DiskTemplate(_Section):
+class DiskTemplate(Strict):
     """`path`: a local raw image, cloned. `image`: one of the `[[image]]`s. Neither: an empty disk of `size`."""
 
     name: FileName
@@ -120,12 +117,12 @@ class DiskTemplate(_Section):
         return self
 
 
-class ExtraSection(_Section):
+class ExtraSection(Strict):
     inner: Any = unused("nothing reads it")
     autostart: Any = unused("there is no node service to start VMs")
 
 
-class VmTemplate(_Section):
+class VmTemplate(Strict):
     name: FileName
     vcpu: Annotated[int, Field(ge=1, le=1024, strict=True)] = 1
     vram: Annotated[Size, Field(ge=2**26)] = 2**29
@@ -146,11 +143,11 @@ class VmTemplate(_Section):
         return self
 
 
-class TemplateSection(_Section):
+class TemplateSection(Strict):
     vm: tuple[VmTemplate, ...] = ()
 
 
-class ImageConfig(_Section):
+class ImageConfig(Strict):
     """Exactly one source. `nix`: a flake reference. `file`: a Nix file, called with `args`. `path`: a local raw
     disk image. `builtin`: one that virshle brings."""
 
@@ -178,7 +175,7 @@ class ImageConfig(_Section):
         return self.nix or self.file or self.path or f"built in: {self.builtin}"
 
 
-class ConfigFile(_Section):
+class ConfigFile(Strict):
     node: NodeSection | None = None
     peer: tuple[PeerSection, ...] = ()
     dhcp: DhcpSection | None = None

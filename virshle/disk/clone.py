@@ -13,6 +13,8 @@ from virshle.model.units import format_size
 from virshle.plan import Gauge, Step, run
 
 _COPY_TIMEOUT = 6 * 3600.0
+_SHARING = ("xfs", "btrfs", "bcachefs")
+"""File systems on which a clone is a reflink, from a source on the same one."""
 _LONG = 2**26
 """Bytes of data from which a copy is worth a progress bar."""
 
@@ -46,8 +48,9 @@ def need_space(folder: Path, sources: Iterable[Path], copies: int) -> None:
     here = folder
     while not here.exists():
         here = here.parent
+    sharing = file_system(here) in _SHARING
     for source in sources:
-        if not shares_blocks(source, here):
+        if not sharing or source.stat().st_dev != here.stat().st_dev:
             needed += copies * _allocated(source)
     status = os.statvfs(here)
     free = status.f_bavail * status.f_frsize
@@ -56,11 +59,6 @@ def need_space(folder: Path, sources: Iterable[Path], copies: int) -> None:
             f"not enough space in {folder}: {format_size(needed)} are needed, {format_size(free)} are free",
             hint="free some, create fewer, or move the state by VIRSHLE_STATE_DIR",
         )
-
-
-def shares_blocks(source: Path, folder: Path) -> bool:
-    """Whether a clone in `folder` is a reflink: on one file system, of a kind that can."""
-    return source.stat().st_dev == folder.stat().st_dev and file_system(folder) in ("xfs", "btrfs", "bcachefs")
 
 
 def file_system(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -73,8 +74,6 @@ def _wait(process: Any, timeout: float) -> None:
 
 
 def _interrupt(process: Any) -> None:
-    import signal
-
     import sh
 
     with suppress(ProcessLookupError, OSError):

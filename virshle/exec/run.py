@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,6 @@ _KEPT_PREFIXES = ("NIX_", "http_", "https_", "no_proxy", "APT_", "XDG_")
 
 PACKAGES = {
     "apt-get": "apt",
-    "curl": "curl",
     "flock": "util-linux",
     "mcopy": "mtools",
     "mkfs.vfat": "dosfstools",
@@ -163,18 +162,16 @@ def missing(program: str) -> ConfigError:
     return ConfigError(f"{program} is not on this machine", hint=f"{how}; `v doctor` checks everything")
 
 
-def failure(result: Result, *, hint: str = "") -> HostError:
-    """The command, its exit code and what it said, once."""
+def failure(result: Result, *, said: Sequence[str] | None = None) -> HostError:
+    """The command, its exit code and what it said, once. `said`: by whoever read that along the way."""
     code = result.code
     # Real-time signals have numbers only.
     names = {number.value: number.name for number in Signals}
     how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"failed with exit code {code}"
-    said = (result.stderr.strip() or result.stdout.strip()).splitlines()[-12:]
-    return HostError(
-        f"`{result.command.argv[0]}` {how}",
-        hint=hint,
-        details=[f"command: {result.command.shell()}", *(f"  {log.printable(line)}" for line in said)],
-    )
+    if said is None:
+        last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-12:]
+        said = [f"  {log.printable(line)}" for line in last]
+    return HostError(f"`{result.command.argv[0]}` {how}", details=[f"command: {result.command.shell()}", *said])
 
 
 def spawn_ok(command: Command) -> bool:

@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from virshle.errors import ConfigError
+from virshle.model.strict import Strict
 
 _DISKS = ("disk.raw", "*.raw", "*.img")
 
 
-class Record(BaseModel):
+class Record(Strict):
     """image.json: what was built, from what, when. For people; the link is what counts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int = 1
     name: str
     source: str
-    args: dict[str, str] = {}
+    args: dict[str, str] = Field(default_factory=dict)
     store_path: str
     nix: str
     built: datetime

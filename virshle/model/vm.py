@@ -7,9 +7,10 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from virshle.model.names import check_file_name, check_name
+from virshle.model.strict import Strict
 from virshle.model.version import VERSION
 
 VmName = Annotated[str, AfterValidator(check_name)]
@@ -23,10 +24,6 @@ PublicKey = Annotated[str, Field(pattern=r"^(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]+$", 
 """One line of an authorized_keys file."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 def _inside(path: str) -> str:
     """A path in the VM's folder, whatever is in vm.json: never above it, never elsewhere."""
     parts = PurePosixPath(path)
@@ -38,7 +35,7 @@ def _inside(path: str) -> str:
 Inside = Annotated[str, AfterValidator(_inside)]
 
 
-class Disk(_Frozen):
+class Disk(Strict):
     name: FileName
     file: Inside
     """Relative to the VM's folder."""
@@ -47,13 +44,13 @@ class Disk(_Frozen):
     readonly: bool = False
 
 
-class Net(_Frozen):
+class Net(Strict):
     name: FileName
     type: Literal["user"]
     mac: str = Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
 
 
-class KernelBoot(_Frozen):
+class KernelBoot(Strict):
     """Direct boot: the VMM loads kernel and initrd, both in the VM's folder."""
 
     kind: Literal["kernel"] = "kernel"
@@ -62,14 +59,14 @@ class KernelBoot(_Frozen):
     cmdline: str = Field(pattern=r"^[^\x00\n]*$")
 
 
-class FirmwareBoot(_Frozen):
+class FirmwareBoot(Strict):
     """UEFI finds the boot loader on the first disk; `variables` is the VM's own store."""
 
     kind: Literal["firmware"] = "firmware"
     variables: Inside
 
 
-class Origin(_Frozen):
+class Origin(Strict):
     """Where the VM's first disk came from."""
 
     image: str | None = None
@@ -84,12 +81,12 @@ Login = Annotated[str, Field(pattern=f"^{LOGIN}$")]
 """The name of a user in a guest."""
 
 
-class User(_Frozen):
+class User(Strict):
     name: Login
     authorized_keys: tuple[PublicKey, ...] = ()
 
 
-class Vm(_Frozen):
+class Vm(Strict):
     version: Literal[1] = VERSION
     uuid: UUID
     id: int = Field(gt=0, lt=2**31)

@@ -18,7 +18,7 @@ from virshle import log
 from virshle.plan import Progress
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-TRANSFER, REALISE, COPIES, BUILDS, BUILD = 101, 102, 103, 104, 105
+TRANSFER, BUILDS, BUILD = 101, 104, 105
 LOG_LINE, SET_PHASE, PROGRESS, SET_EXPECTED = 101, 104, 105, 106
 
 

@@ -12,9 +12,7 @@ from typing import Any, Protocol
 
 from virshle.errors import VirshleError
 from virshle.exec.process import gone_shell, running
-
-MOST = 2**16
-"""Bytes of a file that are looked at."""
+from virshle.fs import read_start
 
 
 class Condition(Protocol):
@@ -33,9 +31,9 @@ class Contains:
         return f"grep -qsxF {shlex.quote(self.line)} {shlex.quote(str(self.path))}"
 
     def holds(self) -> bool:
-        with suppress(FileNotFoundError), self.path.open("rb") as file:
+        with suppress(FileNotFoundError):
             # A guest may write without end; what it has to say comes first.
-            return self.line in file.read(MOST).decode(errors="replace").splitlines()
+            return self.line in read_start(self.path).splitlines()
         return False
 
 

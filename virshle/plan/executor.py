@@ -178,8 +178,7 @@ def _run(step: Run, locks: list[int], progress: Progress) -> None:
     finally:
         progress.end(step.why)
     if result.code not in step.command.ok:
-        how = f"`{step.command.argv[0]}` failed with exit code {result.code}"
-        raise HostError(how, details=[f"command: {step.shell()}", *follower.failure()])
+        raise host.failure(result, said=follower.failure())
 
 
 def wait(step: Wait, progress: Progress | None = None) -> float:

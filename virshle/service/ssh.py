@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from virshle.errors import ConflictError, UsageError
 from virshle.exec import exec_into
+from virshle.fs import read_start
 from virshle.model.vm import LOGIN, Vm
 from virshle.plan import Step, Write
-from virshle.plan.conditions import MOST
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import known_hosts
@@ -76,8 +76,7 @@ def _options(vm: Vm, pinned: bool, known: Path) -> list[str]:
 def told_keys(node: Node, vm: Vm) -> list[str]:
     """The host keys that the guest told on its ready port, which nobody else has."""
     try:
-        with ready_file(node.layout.run(vm.uuid)).open("rb") as file:
-            return _HOST_KEY.findall(file.read(MOST).decode(errors="replace"))
+        return _HOST_KEY.findall(read_start(ready_file(node.layout.run(vm.uuid))))
     except OSError:
         return []
 

@@ -101,6 +101,8 @@ class Store:
                     if owner != entry.uuid:
                         whose = f"that of {owner}" if owner else "another VM's too"
                         clashing[entry.uuid] = f"its {key} {word} is {whose}: name it by its uuid"
+        if not clashing:
+            return entries
         return [replace(entry, problem=clashing.get(entry.uuid, entry.problem)) for entry in entries]
 
     def _uuids(self) -> Iterator[UUID]:

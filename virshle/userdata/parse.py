@@ -6,32 +6,29 @@ import tomllib
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from virshle.config.problems import explain, problems_error, unused_keys
 from virshle.errors import ConfigError, NotFoundError
+from virshle.model.strict import Strict
 from virshle.model.vm import Login, PublicKey, User
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Ssh(_Section):
+class _Ssh(Strict):
     authorized_keys: tuple[PublicKey, ...] = ()
 
 
-class _User(_Section):
+class _User(Strict):
     name: Login
     ssh: _Ssh = _Ssh()
 
 
-class _Account(_Section):
+class _Account(Strict):
     uuid: UUID
     id: int | None = Field(default=None, json_schema_extra={"unused": "an account is its uuid"})
 
 
-class UserData(_Section):
+class UserData(Strict):
     user: tuple[_User, ...] = ()
     account: _Account | None = None
 

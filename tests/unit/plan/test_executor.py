@@ -11,7 +11,7 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import FakeRequest
 from virshle.errors import HostError
-from virshle.exec import Command
+from virshle.exec import Command, Result
 from virshle.fs import Lock, try_lock
 from virshle.plan import Apply, Call, Plan, Progress, Run, Step, Write, executor, run
 
@@ -201,13 +201,8 @@ class _Follower:
 def test_a_followed_command_fails_with_what_its_follower_kept(
     code: int, fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Result:
-        pass
-
     def follow(command: Command, on_line: object, *, locks: list[int], check: bool) -> Result:
-        result = Result()
-        result.code = code  # type: ignore[attr-defined]
-        return result
+        return Result(command, code, "", "", 0.1)
 
     monkeypatch.setattr("virshle.exec.follow", follow)
     step = Run("build", Command(("nix", "build"), ok=(0, 7)), follow=_Follower)
