@@ -47,6 +47,8 @@ class Apply:
 
     def __call__(self, plan: Plan) -> None:
         """Makes every step of the plan. Raises what the first failing step raises."""
+        if plan.steps and self.dry_run is None:
+            log.info(f"{plan.subject}: {', '.join(step.why for step in plan.steps)}")
         for step in plan.steps:
             if self.dry_run:
                 self.dry_run(f"# {plan.subject}: {step.why}\n{step.shell()}")

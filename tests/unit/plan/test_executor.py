@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import FakeRequest
+from virshle import log
 from virshle.errors import HostError
 from virshle.exec import Command, Result
 from virshle.fs import Lock, try_lock
@@ -235,3 +236,15 @@ def test_a_lock_of_one_subject_is_handed_only_to_its_commands(tmp_path: Path, ho
         {fds["all"]},
     ]
     assert all(lock.fd == -1 for lock in locks.values())
+
+
+@pytest.mark.parametrize(("level", "said"), [(0, ""), (1, "web: make it, mark it\n")])
+def test_what_is_being_done_is_told_phase_by_phase(
+    level: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.set_level(level)
+    steps = [Write("make it", tmp_path / "a", ""), Write("mark it", tmp_path / "b", "")]
+    with Apply() as apply:
+        apply(Plan("web", steps))
+        apply(Plan("nothing to do", []))
+    assert capsys.readouterr().err == said
