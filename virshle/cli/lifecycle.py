@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import click
 
@@ -15,8 +16,10 @@ from virshle.cli.options import SECONDS, changing, selecting
 from virshle.errors import UsageError, VirshleError
 from virshle.service import lifecycle
 from virshle.service.node import Entry, Node
+from virshle.service.ready import wait_ready
 from virshle.service.select import Selection, select
-from virshle.service.show import emulated
+from virshle.service.show import emulated, state_of
+from virshle.service.start import start as start_vm
 
 
 def told(text: str) -> None:
@@ -80,18 +83,20 @@ def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
 def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: float) -> int:
     """Starts each, then waits for all of them at once."""
     started: list[Entry] = []
+    listened: dict[UUID, bool] = {}
 
     def begin(entry: Entry) -> None:
-        done = lifecycle.start(node, entry)
+        done = start_vm(node, entry, listen=wait)
         if node.dry_run is None:
             told(f"{entry.name} is running already" if done.already else f"started {entry.name}")
             if not done.already and (slow := emulated(done.launch)):
                 log.warn(f"VMs run by {slow}")
         started.append(entry)
+        listened[entry.uuid] = not done.already
 
     def ready(entry: Entry) -> None:
         began = time.monotonic()
-        what = lifecycle.wait_ready(node, entry.whole(), timeout)
+        what = wait_ready(node, entry.whole(), timeout, listened=listened[entry.uuid])
         if node.dry_run is None:
             told(f"waited {time.monotonic() - began:.1f} s for {what}; next: v ssh {entry.name}")
 
@@ -120,6 +125,39 @@ def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
             told(f"{entry.name} is stopped already" if how == "already" else f"stopped {entry.name} {how}")
 
     return each(entries, act, together=True)
+
+
+@click.command(epilog="\b\nExamples:\n  v pause web\n  v pause --state running")
+@selecting
+@changing
+def pause(selection: Selection, node: Node) -> int:
+    """Pause VMs: their guests stand still, and keep their memory."""
+    return _switch(node, selection, lifecycle.pause, "running", "paused", "paused already")
+
+
+@click.command(epilog="\b\nExamples:\n  v resume web\n  v resume --all")
+@selecting
+@changing
+def resume(selection: Selection, node: Node) -> int:
+    """Let paused VMs go on."""
+    return _switch(node, selection, lifecycle.resume, "paused", "resumed", "running already")
+
+
+def _switch(
+    node: Node, selection: Selection, act: Callable[[Node, Entry], bool], among: str, done: str, already: str
+) -> int:
+    """Of many that are selected, those in the state `among`."""
+    entries = targets(node, selection)
+    if selection.bulk:
+        entries = [entry for entry in entries if state_of(node, entry) == among]
+    tell_if_none(selection, entries)
+
+    def switch(entry: Entry) -> None:
+        changed = act(node, entry)
+        if node.dry_run is None:
+            told(f"{done} {entry.name}" if changed else f"{entry.name} is {already}")
+
+    return each(entries, switch)
 
 
 @click.command(epilog="\b\nExamples:\n  v delete web\n  v delete --state stopped --yes\n  v delete --all --dry-run")

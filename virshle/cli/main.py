@@ -18,6 +18,8 @@ _VM = {
     "create": "virshle.cli.create:create",
     "start": "virshle.cli.lifecycle:start",
     "stop": "virshle.cli.lifecycle:stop",
+    "pause": "virshle.cli.lifecycle:pause",
+    "resume": "virshle.cli.lifecycle:resume",
     "delete": "virshle.cli.lifecycle:delete",
     "ls": "virshle.cli.show:ls",
     "info": "virshle.cli.show:info",

@@ -64,7 +64,7 @@ def info(selection: Selection, form: str, node: Node) -> None:
 def logs(vm: str, follow: bool, kind: str | None, node: Node) -> None:
     """Show a VM's console, its VMM's log, or the host commands."""
     entry = node.store.find(vm)
-    path = log_file(entry, kind or "console")
+    path = log_file(node, entry, kind or "console")
     if not path.exists() and not follow:
         raise NotFoundError(f"{entry.name} has no {kind or 'console'} log yet", hint=f"start it: v start {entry.name}")
     _copy(path, follow)

@@ -133,6 +133,8 @@ class VmTemplate(Strict):
     hypervisor: Hypervisor = "auto"
     user: Login = "root"
     """Whom `v ssh` logs in as."""
+    firmware: LocalPath | None = None
+    """By which cloud-hypervisor boots a disk that brings its own boot loader; else the usual places are searched."""
     ready: Ready | None = None
     """Who says that it is ready; by default the guest where its disk is an image, else its ssh server."""
 

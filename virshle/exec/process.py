@@ -1,9 +1,9 @@
 """A process that outlives us: how it is launched, recorded, and known to be alive.
 
 Its record is a file that the process holds an flock on as long as it lives, whatever becomes of us, of our sockets or
-of its pid: who cannot take the lock knows that it runs. In the file is one line, `PID START BOOT TOKEN`, for whoever
-must signal it: START is field 22 of /proc/PID/stat (clock ticks since boot, proc(5)), BOOT is
-/proc/sys/kernel/random/boot_id, TOKEN tells this launch from all others.
+of its pid: who cannot take the lock knows that it runs. In the file is one line, `PID BOOT TOKEN`, for whoever must
+signal it: BOOT is /proc/sys/kernel/random/boot_id, TOKEN tells this launch from all others. The process may write into
+its record what it likes, so a pid is only believed of a process that has the record open, as descriptor 9.
 """
 
 from __future__ import annotations
@@ -18,39 +18,32 @@ from shlex import quote
 
 from virshle.exec.run import Command
 
-# The lock is taken before anything is touched, and goes on to the program with descriptor 9. Waiting a moment for it
-# lets pass who only looks whether it is held.
-_LAUNCHER = (
-    'record=$1 token=$2 sockets=$3 log=$4; shift 4; exec 9>>"$record"; '
-    'flock --timeout 2 9 || { echo "it runs already: $record is locked" >&2; exit 75; }; '
-    ': >>"$log" || exit 73; rm -f -- "$sockets"/*.sock "$sockets/ready"; '
-    'setsid "$@" </dev/null >>"$log" 2>&1 & '
-    "read -r boot </proc/sys/kernel/random/boot_id; "
-    'echo "$! $(cut -d" " -f22 /proc/$!/stat) $boot $token" >"$record"'
-)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_FD = 9
+_LAUNCHER = 'setsid "$@" run </dev/null >/dev/null & exec "$@" began $!'
+_KILL = 'read -r pid boot token <"$1" && [ "$token" = "$2" ] && kill -KILL "$pid"'
+_CUT = (
+    'kill -TERM "$1" 2>/dev/null; flock --shared --timeout 5 "$2" true || kill -KILL "$1"; '
+    'flock --shared --timeout 10 "$2" true'
+)
 
 
-def launch(argv: Sequence[str], *, record: Path, token: str, sockets: Path, log: Path) -> Command:
-    """Starts `argv` in a session of its own, with its output appended to `log`. When the command has ended well the
-    program is there and recorded, or has died already; of two launches the second fails and touches nothing.
-
-    What the last run left in the folder `sockets` is removed under the lock.
-    """
-    return Command(
-        ("sh", "-c", _LAUNCHER, "sh", str(record), token, str(sockets), str(log), *argv),
-        detached=True,
-    )
+def launch(script: Path, prefix: Sequence[str] = ()) -> Command:
+    """Runs a VM's own script (see vmm.sh.j2) in a session of its own. When the command has ended well its program is
+    there and holds its record; of two launches the second fails and touches nothing. `prefix`: of a command that
+    runs others, `setpriv` say."""
+    return Command(("sh", "-c", _LAUNCHER, "sh", *prefix, str(script)), detached=True)
 
 
 def kill_launched(record: Path, token: str) -> Command:
     """Kills what that launch started, and nothing that another did."""
-    script = 'read -r pid start boot token <"$1" && [ "$token" = "$2" ] && kill -KILL "$pid"'
-    return Command(("sh", "-c", script, "sh", str(record), token), ok=(0, 1))
+    return Command(("sh", "-c", _KILL, "sh", str(record), token), ok=(0, 1))
 
 
-def kill(pid: int) -> Command:
-    return Command(("sh", "-c", 'kill -KILL "$1"', "sh", str(pid)), ok=(0, 1))
+def cut_power(pid: int, record: Path) -> Command:
+    """Ends a VMM: SIGTERM, by which it writes out what it holds (cloud-hypervisor and QEMU both power off hard at it),
+    and SIGKILL where it does not listen within 5 seconds. Returns when it is gone."""
+    return Command(("sh", "-c", _CUT, "sh", str(pid), str(record)), timeout=30)
 
 
 def gone_shell(record: Path) -> str:
@@ -60,7 +53,7 @@ def gone_shell(record: Path) -> str:
 
 @dataclass(frozen=True)
 class Process:
-    """It runs. `pid` is known where the record is whole and names the process it was written for."""
+    """It runs. `pid` is known where the record is whole and names the process that holds it."""
 
     pid: int | None
 
@@ -75,17 +68,44 @@ def running(record: Path) -> Process | None:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
-        return Process(_recorded(os.read(handle, 256)))
+        return Process(_holder(handle))
     finally:
         os.close(handle)
 
 
-def _recorded(text: bytes) -> int | None:
-    with suppress(ValueError, OSError, IndexError):
-        pid, start, boot, _ = text.decode("ascii").split()
-        stat = Path(f"/proc/{int(pid)}/stat").read_text(encoding="utf-8", errors="replace")
-        # The second field is the program's name in parentheses and may hold anything.
-        began = stat.rpartition(")")[2].split()[19]
-        if (began, boot) == (start, _BOOT_ID.read_text(encoding="ascii").strip()):
-            return int(pid)
+def _holder(handle: int) -> int | None:
+    written = _parse(os.pread(handle, 256, 0))
+    with suppress(OSError):
+        if written and os.path.samestat(Path(f"/proc/{written[0]}/fd/{_FD}").stat(), os.fstat(handle)):
+            return written[0]
     return None
+
+
+def _parse(text: bytes) -> tuple[int, str, str] | None:
+    with suppress(ValueError):
+        pid, boot, token = text.decode("ascii").split()
+        if pid.isdecimal():
+            return int(pid), boot, token
+    return None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the record says of the last launch, whether that lives or not."""
+
+    token: str
+    this_boot: bool
+    """Whether the host has been up since."""
+
+
+def recorded(record: Path) -> Recorded | None:
+    """None where nothing was launched yet, or the record is torn."""
+    try:
+        handle = os.open(record, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        written = _parse(os.pread(handle, 256, 0))
+    finally:
+        os.close(handle)
+    return Recorded(written[2], written[1] == _BOOT_ID.read_text(encoding="ascii").strip()) if written else None

@@ -41,6 +41,9 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
+    "setpriv": "util-linux",
+    "systemd-run": "systemd",
+    "useradd": "passwd",
 }
 """Debian's package of a program, for the hint when it is missing."""
 
@@ -156,10 +159,11 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def missing(program: str) -> ConfigError:
+def missing(program: str, because: str = "") -> ConfigError:
+    """`because`: what it is needed for, ending in ": "."""
     package = PACKAGES.get(program)
     how = f"install it (Debian: apt-get install {package})" if package else "install it, or add it to PATH"
-    return ConfigError(f"{program} is not on this machine", hint=f"{how}; `v doctor` checks everything")
+    return ConfigError(f"{because}{program} is not on this machine", hint=f"{how}; `v doctor` checks everything")
 
 
 def failure(result: Result, *, said: Sequence[str] | None = None) -> HostError:

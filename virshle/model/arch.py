@@ -20,6 +20,9 @@ class Arch:
     firmware: tuple[tuple[str, str], ...]
     """UEFI for QEMU, code and variable store, in the order they are looked for; the code must be as large
     as the board's flash, which is why the 4M builds come first."""
+    ch_firmware: tuple[str, ...]
+    """UEFI for cloud-hypervisor, a build of its own (cloud-hypervisor/edk2), in the order it is looked for; the last
+    is rust-hypervisor-firmware, which boots fewer images."""
     debian: str
     """Debian's name of the architecture."""
     nix: str
@@ -41,6 +44,13 @@ ARCHES = {
             (f"{_EDK2}/x64/OVMF_CODE.4m.fd", f"{_EDK2}/x64/OVMF_VARS.4m.fd"),
             (f"{_NIXOS}/OVMF_CODE.fd", f"{_NIXOS}/OVMF_VARS.fd"),
         ),
+        ch_firmware=(
+            "/usr/share/cloud-hypervisor/CLOUDHV.fd",
+            "/usr/local/share/cloud-hypervisor/CLOUDHV.fd",
+            "/run/current-system/sw/FV/CLOUDHV.fd",
+            "/usr/share/cloud-hypervisor/hypervisor-fw",
+            "/usr/local/share/cloud-hypervisor/hypervisor-fw",
+        ),
         debian="amd64",
         nix="x86_64-linux",
     ),
@@ -53,6 +63,11 @@ ARCHES = {
             ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
             (f"{_EDK2}/aarch64/QEMU_EFI-pflash.raw", f"{_EDK2}/aarch64/vars-template-pflash.raw"),
             (f"{_NIXOS}/AAVMF_CODE.fd", f"{_NIXOS}/AAVMF_VARS.fd"),
+        ),
+        ch_firmware=(
+            "/usr/share/cloud-hypervisor/CLOUDHV_EFI.fd",
+            "/usr/local/share/cloud-hypervisor/CLOUDHV_EFI.fd",
+            "/run/current-system/sw/FV/CLOUDHV_EFI.fd",
         ),
         debian="arm64",
         nix="aarch64-linux",

@@ -42,6 +42,8 @@ class Disk(Strict):
     size: int = Field(gt=0)
     """Bytes."""
     readonly: bool = False
+    source: str | None = None
+    """What it was cloned from; none for one that began empty."""
 
 
 class Net(Strict):
@@ -60,10 +62,13 @@ class KernelBoot(Strict):
 
 
 class FirmwareBoot(Strict):
-    """UEFI finds the boot loader on the first disk; `variables` is the VM's own store."""
+    """UEFI finds the boot loader on the first disk."""
 
     kind: Literal["firmware"] = "firmware"
     variables: Inside
+    """Its own store of UEFI variables, which QEMU keeps."""
+    firmware: str | None = None
+    """cloud-hypervisor's file for it; none: the usual places are searched."""
 
 
 class Origin(Strict):

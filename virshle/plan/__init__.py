@@ -18,12 +18,13 @@ Steps pass no values to each other: what can be chosen is chosen before planning
 step is observed by the next phase, which makes a plan of its own.
 """
 
-from virshle.plan.conditions import Condition, Contains, Gone, Greets, Replies
+from virshle.plan.conditions import AnyOf, Condition, Contains, Gone, Greets, GreetsVsock, Replies
 from virshle.plan.executor import Apply
 from virshle.plan.progress import Follower, Gauge, Progress, Silent
 from virshle.plan.steps import Call, Plan, Run, Step, Wait, Write, run
 
 __all__ = [
+    "AnyOf",
     "Apply",
     "Call",
     "Condition",
@@ -32,6 +33,7 @@ __all__ = [
     "Gauge",
     "Gone",
     "Greets",
+    "GreetsVsock",
     "Plan",
     "Progress",
     "Replies",

@@ -91,3 +91,40 @@ class Greets:
             connection.settimeout(2)
             return connection.recv(len(self.greeting)) == self.greeting.encode()
         return False
+
+
+class Way(Protocol):
+    """To a server in a guest: see `virshle.rpc.vsock`."""
+
+    def shell(self) -> str: ...
+    def connect(self, timeout: float) -> socket.socket: ...
+
+
+@dataclass(frozen=True)
+class GreetsVsock:
+    """A server on a port of the guest's vsock speaks first, and begins with `greeting`."""
+
+    way: Way
+    greeting: str
+
+    def shell(self) -> str:
+        read = f"timeout 2 {self.way.shell()} </dev/null 2>/dev/null | head -c{len(self.greeting)}"
+        return f'[ "$({read})" = {shlex.quote(self.greeting)} ]'
+
+    def holds(self) -> bool:
+        with suppress(OSError), self.way.connect(2) as connection:
+            return connection.recv(len(self.greeting)) == self.greeting.encode()
+        return False
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """One of several."""
+
+    conditions: tuple[Condition, ...]
+
+    def shell(self) -> str:
+        return f"{{ {' || '.join(condition.shell() for condition in self.conditions)}; }}"
+
+    def holds(self) -> bool:
+        return any(condition.holds() for condition in self.conditions)

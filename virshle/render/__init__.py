@@ -1,9 +1,11 @@
-"""Texts made from templates (jinja2, the *.j2 files beside this one). Everything put into YAML is JSON-quoted."""
+"""Texts made from templates (jinja2, the *.j2 files beside this one). What is put into YAML is JSON-quoted, what is put
+into shell is shell-quoted."""
 
 from __future__ import annotations
 
 import functools
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def _environment() -> Environment:
     )
     # JSON is YAML, so a JSON string is a YAML string whatever is in it.
     environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=True)
+    environment.filters["sh"] = lambda value: shlex.quote(str(value))
     return environment
 
 

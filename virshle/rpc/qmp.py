@@ -17,6 +17,7 @@ from typing import Any
 
 from virshle import log
 from virshle.errors import HostError, TimedOutError
+from virshle.rpc.vsock import escaped
 
 Reply = dict[str, Any]
 
@@ -42,7 +43,7 @@ class Qmp:
     def shell(self) -> str:
         """The same by socat, which must stay a moment for the answer."""
         lines = " ".join(shlex.quote(line) for line in ('{"execute":"qmp_capabilities"}', self._line()))
-        return f"printf '%s\\n' {lines} | socat -t2 - {shlex.quote(f'UNIX-CONNECT:{_escaped(self.socket)}')}"
+        return f"printf '%s\\n' {lines} | socat -t2 - {shlex.quote(f'UNIX-CONNECT:{escaped(self.socket)}')}"
 
     def send(self) -> Reply:
         """The answer's `return`. Raises HostError when there is no QEMU or it refuses, TimedOutError when it
@@ -67,11 +68,6 @@ class Qmp:
             raise HostError(f"QEMU cannot be asked to `{self.command}`: {self.socket}: {error.strerror}") from error
         log.output(json.dumps(answer))
         return answer if isinstance(answer, dict) else {"": answer}
-
-
-def _escaped(path: Path) -> str:
-    """socat's addresses end at a comma (socat(1))."""
-    return str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
 
 
 class _Conversation:

@@ -23,7 +23,8 @@ from virshle.store.layout import definition
 from virshle.store.read import links
 from virshle.template import Identity, Source, define, disk_size, unsupported_nets
 from virshle.userdata import UserData, key_file, make_key, personal_keys, read_key, read_user_data
-from virshle.vmm.choose import choose_driver
+from virshle.vmm.account import vmm_user
+from virshle.vmm.choose import check_hypervisor
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ def create(node: Node, order: Order) -> list[Vm]:
     """The VMs made. Raises ConfigError, NotFoundError, ConflictError, HostError; then none was made."""
     template = node.config.template(order.template)
     unsupported_nets(template)
-    choose_driver(template.hypervisor)
+    check_hypervisor(template.hypervisor, vmm_user())
     _check_names(node, order)
     user_data = _user_data(order)
+    firmware = node.config.local(template.firmware) if template.firmware else None
     images = [disk.image for disk in template.disk if disk.image is not None]
     for image in images:
         ensure_built(node, image)
@@ -55,7 +57,8 @@ def create(node: Node, order: Order) -> list[Vm]:
             apply(Plan("key", make_key(node.layout.keys)))
             keys = _keys(node)
             vms = [
-                define(template, one, sources, authorized_keys=keys, **user_data) for one in _identities(node, order)
+                define(template, one, sources, authorized_keys=keys, firmware=firmware, **user_data)
+                for one in _identities(node, order)
             ]
             for vm in vms:
                 _claim(node, apply, vm)
@@ -178,6 +181,5 @@ def _fill(vm: Vm, staged: Path, template: VmTemplate, sources: Sequence[Source])
     if first.kernel is not None and first.initrd is not None:
         copy = ("cp", "--reflink=auto", "--no-preserve=mode,ownership", "--", first.kernel, first.initrd)
         steps.append(run("copy what it boots", *copy, staged / "boot"))
-    steps += choose_driver(vm.hypervisor).prepare(vm, staged)
     text = vm.model_dump_json(indent=2) + "\n"
     return [*steps, Write("write its definition", definition(staged), text)]

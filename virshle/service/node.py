@@ -17,7 +17,8 @@ from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
 from virshle.plan import Apply, Plan, Progress, Silent, Step, run
 from virshle.store import Entry, Layout, Store, tidy
-from virshle.store.layout import command_log, process_record
+from virshle.store.layout import command_log
+from virshle.vmm.driver import Place
 
 if TYPE_CHECKING:
     from virshle.config.load import Config
@@ -135,7 +136,10 @@ class Node:
 
     def process(self, uuid: UUID) -> Process | None:
         """The VM's process, if it runs."""
-        return running(process_record(self.layout.vm(uuid)))
+        return running(self.place(uuid).record)
+
+    def place(self, uuid: UUID) -> Place:
+        return Place(self.layout.vm(uuid), self.layout.run(uuid))
 
 
 def waiting(folder: Path) -> None:

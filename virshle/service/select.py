@@ -10,7 +10,7 @@ from virshle.service.node import Node
 from virshle.service.show import state_of
 from virshle.store import Entry
 
-STATES = ("running", "paused", "stopped", "crashed", "broken", "unknown")
+STATES = ("running", "paused", "starting", "stopped", "crashed", "broken", "unknown")
 _FIRST_VIRSHLES = {"created": "stopped", "not_created": "stopped", "shutdown": "stopped"}
 """States of the first virshle: all three of a VM that does not run."""
 

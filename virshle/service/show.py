@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from virshle.exec.process import recorded
+from virshle.fs import read_end
 from virshle.service.node import Node
 from virshle.store import Entry
-from virshle.store.layout import command_log, console_log, vmm_log
+from virshle.store.layout import command_log
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Launch, State, read_launch
+from virshle.vmm.driver import Launch, Place, State, read_launch
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,36 @@ class Row:
 
 def state_of(node: Node, entry: Entry) -> State:
     """Its process says whether it runs, the VMM in which state."""
+    return _look(node, entry)[0]
+
+
+def _look(node: Node, entry: Entry) -> tuple[State, Launch | None, str]:
+    """Its state, what was chosen for the run that lasts or came to a bad end, and what is to be said of that."""
     if entry.summary is None:
-        return "broken"
-    if node.process(entry.uuid) is None:
-        return "stopped"
-    run = node.layout.run(entry.uuid)
-    return driver_of(read_launch(run)).state(run)
+        return "broken", None, entry.problem
+    place = node.place(entry.uuid)
+    launch = read_launch(place)
+    if node.process(entry.uuid) is not None:
+        return driver_of(launch, place).state(place, launch), launch, entry.problem
+    last = recorded(place.record)
+    if (
+        launch is None
+        or last is None
+        or last.token != launch.token
+        or driver_of(launch, place).ended_well(place, launch)
+    ):
+        return "stopped", None, entry.problem
+    if not last.this_boot:
+        return "stopped", None, entry.problem or "the host went down while it ran"
+    return "crashed", launch, entry.problem or _last_line(place)
+
+
+def _last_line(place: Place) -> str:
+    """What its VMM said last."""
+    with suppress(OSError):
+        if lines := read_end(place.vmm_log).split("\n")[:-1]:
+            return f"its VMM died; it said last: {lines[-1]}"
+    return "its VMM died and said nothing"
 
 
 def rows(node: Node, entries: Sequence[Entry]) -> list[Row]:
@@ -52,12 +79,10 @@ def rows(node: Node, entries: Sequence[Entry]) -> list[Row]:
 
 
 def row(node: Node, entry: Entry) -> Row:
-    known, state = entry.summary, state_of(node, entry)
-    launch = read_launch(node.layout.run(entry.uuid)) if state in ("running", "paused", "unknown") else None
-    ssh = f"127.0.0.1:{launch.ssh_port}" if launch and launch.ssh_port else None
-    uuid = str(entry.uuid)
+    state, launch, problem = _look(node, entry)
+    known, uuid = entry.summary, str(entry.uuid)
     if known is None:
-        return Row(None, entry.name, state, None, None, None, None, ssh, uuid, None, None, entry.problem)
+        return Row(None, entry.name, state, None, None, None, None, None, uuid, None, None, problem)
     return Row(
         id=known.id,
         name=known.name,
@@ -66,18 +91,23 @@ def row(node: Node, entry: Entry) -> Row:
         memory=known.memory,
         template=known.template,
         image=known.image or known.source,
-        ssh=ssh,
+        ssh=_ssh(launch) if launch and state != "crashed" else None,
         uuid=uuid,
         created=known.created,
         account=known.account,
-        problem=entry.problem or None,
+        problem=problem or None,
     )
+
+
+def _ssh(launch: Launch) -> str | None:
+    if launch.ssh_port:
+        return f"127.0.0.1:{launch.ssh_port}"
+    return "vsock" if launch.cid is not None else None
 
 
 def details(node: Node, entry: Entry) -> dict[str, Any]:
     """All that is known of one VM: its definition, its files, and how it runs."""
     shown = row(node, entry)
-    launch = read_launch(node.layout.run(entry.uuid)) if shown.ssh or shown.state == "running" else None
     found: dict[str, Any] = {key: value for key, value in vars(shown).items() if value is not None}
     found["folder"] = str(entry.folder)
     if entry.summary is None:
@@ -92,12 +122,15 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     found["login"] = vm.login
     found["ready"] = vm.ready
     found["hypervisor"] = vm.hypervisor
+    state, launch, _ = _look(node, entry)
     if launch:
-        process = node.process(entry.uuid)
+        process, place = node.process(entry.uuid), node.place(entry.uuid)
+        if state == "crashed":
+            found["log"] = [{"line": line} for line in read_end(place.vmm_log).splitlines()[-12:]]
         found["run"] = {
             **{key: value for key, value in vars(launch).items() if value is not None},
             "pid": process.pid if process else None,
-            "folder": str(node.layout.run(entry.uuid)),
+            "folder": str(place.run),
         }
     return found
 
@@ -109,8 +142,7 @@ def emulated(launch: Launch | None) -> str:
     return f"software emulation here, many times slower than by hardware ({launch.why})"
 
 
-LOGS = {"console": console_log, "commands": command_log, "vmm": vmm_log}
-
-
-def log_file(entry: Entry, kind: str) -> Path:
-    return LOGS[kind](entry.folder)
+def log_file(node: Node, entry: Entry, kind: str) -> Path:
+    """Of `kind` console, vmm or commands."""
+    place = node.place(entry.uuid)
+    return {"console": place.console_log, "vmm": place.vmm_log, "commands": command_log(entry.folder)}[kind]

@@ -14,10 +14,11 @@ from virshle.fs import read_start
 from virshle.model.vm import LOGIN, Vm
 from virshle.plan import Step, Write
 from virshle.service.node import Node
+from virshle.service.ready import vsock_of
 from virshle.store import Entry
 from virshle.store.layout import known_hosts
 from virshle.userdata import key_file
-from virshle.vmm.driver import read_launch, ready_file
+from virshle.vmm.driver import read_launch
 
 _HOST_KEY = re.compile(r"^X_VIRSHLE_SSH_HOST_KEY=((?:ssh|ecdsa|sk)-[\w@.-]+ [A-Za-z0-9+/=]+)$", re.MULTILINE)
 
@@ -41,19 +42,31 @@ def ssh_command(node: Node, vm: Vm, words: Sequence[str] = (), *, login: str | N
         raise UsageError(f"{login!r} is no user's name", hint="for example: -l root")
     if node.process(vm.uuid) is None:
         raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name} --wait")
-    launch = read_launch(node.layout.run(vm.uuid))
-    if launch is None or launch.ssh_port is None:
-        raise ConflictError(f"{vm.name} has no net for ssh", hint='give its template a net of type = "user"')
     command = words[0] if len(words) == 1 else shlex.join(words)
     return (
         "ssh",
-        *("-p", str(launch.ssh_port)),
+        *_way(node, vm),
         *("-i", str(key_file(node.layout.keys))),
         *_options(vm, bool(told_keys(node, vm)), known_hosts(node.layout.vm(vm.uuid))),
         *("-l", login or vm.login),
-        "127.0.0.1",
+        vm.name,
         *(["--", command] if command else []),
     )
+
+
+def _way(node: Node, vm: Vm) -> list[str]:
+    """By the guest's vsock where it has one, which needs no network; else by its loopback port."""
+    place = node.place(vm.uuid)
+    launch = read_launch(place)
+    if way := vsock_of(launch, place):
+        # ssh reads % in it (ssh_config(5)).
+        return ["-o", f"ProxyCommand={way.shell().replace('%', '%%')}"]
+    if launch is None or launch.ssh_port is None:
+        raise ConflictError(
+            f"{vm.name} has no way in for ssh: neither a vsock nor a net of type user",
+            hint='give its template a net of type = "user"; v console needs none',
+        )
+    return ["-p", str(launch.ssh_port), "-o", "HostName=127.0.0.1"]
 
 
 def _options(vm: Vm, pinned: bool, known: Path) -> list[str]:
@@ -76,7 +89,7 @@ def _options(vm: Vm, pinned: bool, known: Path) -> list[str]:
 def told_keys(node: Node, vm: Vm) -> list[str]:
     """The host keys that the guest told on its ready port, which nobody else has."""
     try:
-        return _HOST_KEY.findall(read_start(ready_file(node.layout.run(vm.uuid))))
+        return _HOST_KEY.findall(read_start(node.place(vm.uuid).ready))
     except OSError:
         return []
 

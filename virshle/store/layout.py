@@ -84,21 +84,8 @@ def definition(folder: Path) -> Path:
 
 
 def command_log(folder: Path) -> Path:
-    return folder / "log" / "commands.log"
-
-
-def console_log(folder: Path) -> Path:
-    return folder / "log" / "console.log"
-
-
-def vmm_log(folder: Path) -> Path:
-    return folder / "log" / "vmm.log"
-
-
-def process_record(folder: Path) -> Path:
-    """Of the VM's process, which holds its lock: see `virshle.exec.process`. In the VM's own folder, since the runtime
-    folder may go, at a logout for example, while the VM lives on."""
-    return folder / "vmm.pid"
+    """Not among the VMM's logs, whose folder is not always ours."""
+    return folder / "commands.log"
 
 
 def known_hosts(folder: Path) -> Path:

@@ -217,8 +217,9 @@ _KEYS = frozenset(
 """Of a vm.json that virshle wrote."""
 
 
-def _is_disk(name: str, file: str, size: int, readonly: bool) -> bool:
-    return file == f"disk/{check_file_name(name)}" and type(size) is int and type(readonly) is bool
+def _is_disk(name: str, file: str, size: int, readonly: bool, source: str | None = None) -> bool:
+    types = type(size) is int and type(readonly) is bool and isinstance(source, str | None)
+    return file == f"disk/{check_file_name(name)}" and types
 
 
 def _parse(text: bytes, uuid: UUID) -> Vm:

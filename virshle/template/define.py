@@ -66,9 +66,10 @@ def define(
     authorized_keys: Sequence[str] = (),
     users: Sequence[User] = (),
     account: UUID | None = None,
+    firmware: Path | None = None,
     now: datetime | None = None,
 ) -> Vm:
-    """`sources`: one for each disk of the template, in its order; the first is booted."""
+    """`sources`: one for each disk of the template, in its order; the first is booted. `firmware`: absolute."""
     first = sources[0]
     return Vm(
         uuid=identity.uuid,
@@ -79,9 +80,15 @@ def define(
         vcpu=template.vcpu,
         memory=template.vram,
         hypervisor=template.hypervisor,
-        boot=_boot(first),
+        boot=_boot(first, firmware),
         disks=tuple(
-            Disk(name=disk.name, file=f"disk/{disk.name}", size=disk_size(disk, source), readonly=disk.readonly)
+            Disk(
+                name=disk.name,
+                file=f"disk/{disk.name}",
+                size=disk_size(disk, source),
+                readonly=disk.readonly,
+                source=str(source.path) if source.path else None,
+            )
             for disk, source in zip(template.disk, sources, strict=True)
         ),
         nets=tuple(Net(name=net.name, type="user", mac=mac_address(identity.uuid, net.name)) for net in template.net),
@@ -94,7 +101,7 @@ def define(
     )
 
 
-def _boot(source: Source) -> KernelBoot | FirmwareBoot:
+def _boot(source: Source, firmware: Path | None) -> KernelBoot | FirmwareBoot:
     if source.kernel is None:
-        return FirmwareBoot(variables="boot/efivars.fd")
+        return FirmwareBoot(variables="boot/efivars.fd", firmware=str(firmware) if firmware else None)
     return KernelBoot(kernel="boot/kernel", initrd="boot/initrd", cmdline=source.cmdline)

@@ -2,10 +2,9 @@
 
 from virshle.userdata.keys import key_file, make_key, personal_keys, read_key
 from virshle.userdata.parse import UserData, read_user_data
-from virshle.userdata.seed import SEED, seed_steps
+from virshle.userdata.seed import seed_steps
 
 __all__ = [
-    "SEED",
     "UserData",
     "key_file",
     "make_key",

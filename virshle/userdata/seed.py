@@ -9,21 +9,19 @@ from virshle.model.vm import Vm
 from virshle.plan import Step, Write, run
 from virshle.render import render
 
-SEED = "disk/.seed"
-"""In the VM's folder; made anew at each start. No disk of a template can have that name."""
 _KIB = 1024
 
 
-def seed_steps(vm: Vm, folder: Path, run_folder: Path) -> list[Step]:
-    """Made of nothing but the VM's definition."""
+def seed_steps(vm: Vm, folder: Path, image: Path) -> list[Step]:
+    """Made of nothing but the VM's definition, anew at each start; the texts are in `folder`/seed."""
     texts = {
         "meta-data": render("meta-data.j2", uuid=str(vm.uuid), name=vm.name),
         "user-data": render("user-data.j2", login=vm.login, authorized_keys=list(vm.authorized_keys), users=vm.users),
         "authorized_keys": "".join(f"{key}\n" for key in vm.authorized_keys),
     }
-    files = {run_folder / name: text for name, text in texts.items()}
-    image = folder / SEED
+    files = {folder / "seed" / name: text for name, text in texts.items()}
     return [
+        run("make the folder of the guest's texts", "mkdir", "-p", "--", folder / "seed"),
         *(Write(f"tell the guest: {path.name}", path, text) for path, text in files.items()),
         run("drop the seed disk of the last start", "rm", "-f", "--", image),
         run("make the seed disk", "mkfs.vfat", "-n", "CIDATA", "-C", image, str(_KIB)),

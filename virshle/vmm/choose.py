@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from virshle.errors import ConfigError
-from virshle.vmm.driver import Driver, Launch
+from virshle.vmm.cloud_hypervisor import CloudHypervisor
+from virshle.vmm.driver import Choice, Driver, Launch, Place
 from virshle.vmm.qemu import Qemu
 
+if TYPE_CHECKING:
+    from virshle.model.vm import Vm
 
-def choose_driver(wanted: str) -> Driver:
-    """For a VM that is to be made or started. Raises ConfigError for one that is not there."""
-    if wanted == "cloud-hypervisor":
-        raise ConfigError(
-            "virshle cannot drive cloud-hypervisor yet", hint='use hypervisor = "qemu" or "auto" in the template'
-        )
-    return Qemu()
+_DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (CloudHypervisor(), Qemu())}
 
 
-def driver_of(launch: Launch | None) -> Driver:
-    """For a VM that runs: what it runs on, whatever its template wishes."""
-    return _DRIVERS[launch.hypervisor if launch and launch.hypervisor in _DRIVERS else "qemu"]
+def check_hypervisor(wanted: str, user: str | None) -> None:
+    """Before a VM is made. Raises ConfigError where nothing on this host could run it."""
+    if wanted != "auto":
+        _DRIVERS[wanted].available(user)
+        return
+    try:
+        CloudHypervisor().available(user)
+    except ConfigError:
+        Qemu().available(user)
 
 
-_DRIVERS: dict[str, Driver] = {"qemu": Qemu()}
+def choose(vm: Vm, user: str | None) -> Choice:
+    """`auto` takes cloud-hypervisor wherever it can run this VM, and says why where it cannot. `user`: the VMM's.
+    Raises ConfigError."""
+    if vm.hypervisor != "auto":
+        return _DRIVERS[vm.hypervisor].choose(vm, user)
+    try:
+        return CloudHypervisor().choose(vm, user)
+    except ConfigError as problem:
+        return replace(Qemu().choose(vm, user), instead=problem.message)
+
+
+def driver_of(launch: Launch | None, place: Place) -> Driver:
+    """For a VM that runs: what it runs on, whatever its template wishes; where that was not noted, as with one started
+    by hand, its sockets tell."""
+    if launch is not None and launch.hypervisor in _DRIVERS:
+        return _DRIVERS[launch.hypervisor]
+    return _DRIVERS["cloud-hypervisor" if (place.run / "ch.sock").exists() else "qemu"]

@@ -3,22 +3,73 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from virshle.plan import Step
+from virshle.rpc import Vsock
 
 if TYPE_CHECKING:
     from virshle.model.vm import Vm
 
-State = Literal["running", "paused", "stopped", "crashed", "broken", "unknown"]
+State = Literal["running", "paused", "starting", "stopped", "crashed", "broken", "unknown"]
 
 
 @dataclass(frozen=True)
-class Launch:
-    """What was chosen for one run of a VM: the runtime folder's launch.json, gone with it."""
+class Place:
+    """Where a VM is: its own folder, which stays, and its runtime folder, gone at a reboot.
+
+    Root's VMs run as a user of their own (see `virshle.vmm.account`). To that user belong the disks, the folder of logs
+    and the runtime folder, whose sockets the VMM makes; all else is root's, and root writes nothing into folders that
+    are not.
+    """
+
+    folder: Path
+    run: Path
+
+    @property
+    def record(self) -> Path:
+        """Of the VM's process, which holds its lock: see `virshle.exec.process`. In the VM's own folder, since the
+        runtime folder may go, at a logout for example, while the VM lives on."""
+        return self.folder / "vmm.pid"
+
+    @property
+    def launch(self) -> Path:
+        """What was chosen for the run that lasts; removed when virshle stopped it."""
+        return self.folder / "launch.json"
+
+    @property
+    def script(self) -> Path:
+        """How it is run and stopped, for systemd and for people."""
+        return self.folder / "vmm.sh"
+
+    @property
+    def seed(self) -> Path:
+        """No disk of a template can have that name."""
+        return self.folder / "disk" / ".seed"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def console_log(self) -> Path:
+        return self.logs / "console.log"
+
+    @property
+    def vmm_log(self) -> Path:
+        return self.logs / "vmm.log"
+
+    @property
+    def ready(self) -> Path:
+        """What the guest says of itself, in lines as sd_notify(3) has them: `READY=1`."""
+        return self.run / "ready"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a driver chose for one run of a VM."""
 
     hypervisor: str
     program: str
@@ -26,13 +77,32 @@ class Launch:
     accelerator: str
     """kvm or tcg."""
     why: str
-    """Why this hypervisor and accelerator."""
+    """Why this accelerator."""
+    instead: str = ""
+    """Why cloud-hypervisor was not chosen, where it was free to be."""
+    cid: int | None = None
+    """By which the host reaches the guest's vsock; none without one. Of this guest alone on cloud-hypervisor, whose
+    vsock is a socket in the runtime folder; of the whole host on QEMU."""
+    firmware: str | None = None
+    """That it boots by, on cloud-hypervisor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch(Choice):
+    """All that was chosen for one run of a VM: launch.json."""
+
+    name: str
+    """The VM's."""
     ssh_port: int | None
     """On loopback; none without a net."""
     started: str
     """ISO 8601."""
     token: str
     """Tells this run from all others."""
+    unit: str | None
+    """Of systemd; none where the VMM is a process of its own."""
+    user: str | None
+    """The VMM's, where that is not who started it."""
 
     def json(self) -> str:
         return json.dumps(vars(self), indent=2) + "\n"
@@ -40,49 +110,84 @@ class Launch:
 
 @dataclass(frozen=True)
 class Machine:
-    """One VM, with its two folders and what was chosen for this run."""
+    """One VM, where it is, and what was chosen for this run."""
 
     vm: Vm
-    folder: Path
-    run: Path
+    place: Place
     launch: Launch
-    record: Path
-    """Of its process, see `virshle.exec.process`."""
-    seed: Path
-    console_log: Path
-    vmm_log: Path
+
+
+@dataclass(frozen=True)
+class Vmm:
+    """The process that runs a VM, as data: what `vmm.sh` becomes."""
+
+    argv: tuple[str, ...]
+    output: Path
+    """What it prints on stdout is appended to this."""
+    stale: tuple[Path, ...]
+    """What a run before may have left where this one makes its sockets."""
+    power_button: str
+    """A shell command that presses it."""
+    helpers: tuple[str, ...] = ()
+    """Shell commands that come before it, each of a process that goes to the background by itself."""
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where a VM's console is, to type at."""
+
+    path: Path
+    kind: Literal["socket", "pty"]
 
 
 class Driver(Protocol):
-    def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime, token: str) -> Launch:
-        """Raises ConfigError where this hypervisor cannot run it, saying what is missing."""
+    @property
+    def name(self) -> str: ...
 
-    def prepare(self, vm: Vm, folder: Path) -> list[Step]:
-        """What a new VM's folder must hold for it besides its disks."""
+    def available(self, user: str | None) -> object:
+        """Raises ConfigError where it runs no VM at all on this host, saying what is missing. `user`: the VMM's."""
 
-    def launch(self, machine: Machine) -> list[Step]:
-        """Starts the process and waits until it runs the guest."""
+    def choose(self, vm: Vm, user: str | None) -> Choice:
+        """Raises ConfigError where it cannot run this VM here."""
 
-    def power_button(self, run: Path, timeout: float) -> Step:
+    def vmm(self, machine: Machine) -> Vmm:
+        """The process to start."""
+
+    def prepare(self, machine: Machine) -> list[Step]:
+        """What must be there before the process starts."""
+
+    def boot(self, machine: Machine) -> list[Step]:
+        """From a process that was launched to a guest that runs."""
+
+    def power_button(self, place: Place, timeout: float) -> Step:
         """Asks the guest to power off; within `timeout` seconds, for others may be using the VMM's socket."""
 
-    def state(self, run: Path) -> State:
+    def pause(self, place: Place) -> Step: ...
+
+    def resume(self, place: Place) -> Step: ...
+
+    def state(self, place: Place, launch: Launch | None) -> State:
         """Of a process that is alive. Bounded; "unknown" where it does not answer."""
 
+    def ended_well(self, place: Place, launch: Launch) -> bool:
+        """Of a process that is gone: whether its guest powered off, or it was told to end."""
 
-def launch_file(run: Path) -> Path:
-    return run / "launch.json"
+    def console(self, place: Place) -> Terminal:
+        """Raises ConflictError where there is none, HostError where the VMM cannot be asked."""
+
+    def vsock(self, place: Place, cid: int, port: int) -> Vsock:
+        """The way to that port of the guest."""
+
+    def notify_socket(self, place: Place) -> Path | None:
+        """Where somebody must listen for what the guest says of itself; none where the VMM writes it down."""
 
 
-def ready_file(run: Path) -> Path:
-    """What the guest says of itself, in lines as sd_notify(3) has them: `READY=1`."""
-    return run / "ready"
-
-
-def read_launch(run: Path) -> Launch | None:
-    """None where it was not started since the host was, or by something else."""
+def read_launch(place: Place) -> Launch | None:
+    """None where it was not started, or by something else, or was stopped by virshle."""
     try:
-        launch = Launch(**json.loads(launch_file(run).read_bytes()))
-        return launch if isinstance(launch.ssh_port, int | None) else None
-    except (OSError, ValueError, TypeError):
+        known = {field.name for field in fields(Launch)}
+        data = json.loads(place.launch.read_bytes())
+        launch = Launch(**{key: value for key, value in data.items() if key in known})
+        return launch if isinstance(launch.ssh_port, int | None) and isinstance(launch.cid, int | None) else None
+    except (OSError, ValueError, TypeError, AttributeError):
         return None

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from virshle.model.arch import Arch
+from virshle.vmm.account import may_open
 
 
-def kvm_problem(arch: Arch, device: Path = Path("/dev/kvm"), cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Empty where it does, else why not.
+def kvm_problem(
+    arch: Arch, user: str | None = None, device: Path = Path("/dev/kvm"), cpuinfo: Path = Path("/proc/cpuinfo")
+) -> str:
+    """Empty where it does for `user` (None: who calls), else why not.
 
     A device that opens is no proof: on a cloud machine /dev/kvm may be there while the processor's
     virtualisation is not, and then no ordinary guest runs.
     """
     if not device.exists():
         return f"{device} is not there"
-    if not os.access(device, os.R_OK | os.W_OK):
-        return f"{device} may not be opened by this user (is it in group kvm?)"
+    if not may_open(user, device):
+        return f"{device} may not be opened by {user or 'this user'} (is it in group kvm, and {device} of that group?)"
     if arch.cpu_flags:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")]
         if not set(" ".join(lines[:1]).split()).intersection(arch.cpu_flags):

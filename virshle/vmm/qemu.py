@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from virshle.errors import ConfigError, VirshleError
 from virshle.exec import Command, find_program
 from virshle.exec import run as run_now
-from virshle.exec.process import kill_launched
-from virshle.exec.process import launch as launcher
 from virshle.exec.run import missing
 from virshle.model.arch import Arch, host_arch
-from virshle.plan import Call, Gone, Replies, Run, Step, Wait, Write, run
-from virshle.rpc import Qmp
-from virshle.vmm.driver import Launch, Machine, State, launch_file, ready_file
+from virshle.plan import Call, Gone, Replies, Step, Wait, run
+from virshle.rpc import Qmp, Vsock
+from virshle.vmm.account import may_open
+from virshle.vmm.driver import Choice, Launch, Machine, Place, State, Terminal, Vmm
 from virshle.vmm.kvm import kvm_problem
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 READY_PORT = "org.virshle.ready.0"
 """The virtio-serial port on which a guest says that it is ready."""
+_VSOCK = Path("/dev/vhost-vsock")
 _STATES: dict[str, State] = {
     "running": "running",
     "paused": "paused",
@@ -41,67 +41,110 @@ _STATES: dict[str, State] = {
 
 @dataclass(frozen=True)
 class Qemu:
-    def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime, token: str) -> Launch:
+    name: str = "qemu"
+
+    def available(self, user: str | None) -> str:
         arch = host_arch()
         program = find_program(arch.qemu)
         if program is None:
             raise missing(arch.qemu)
+        return program
+
+    def choose(self, vm: Vm, user: str | None) -> Choice:
+        program = self.available(user)
         if vm.boot.kind == "firmware":
-            find_firmware(arch)
-        problem = kvm_problem(arch)
-        return Launch(
-            hypervisor="qemu",
+            find_firmware(host_arch())
+        problem = kvm_problem(host_arch(), user)
+        return Choice(
+            hypervisor=self.name,
             program=program,
             version=version(program),
             accelerator="tcg" if problem else "kvm",
             why=problem or "/dev/kvm is usable",
-            ssh_port=ssh_port,
-            started=now.isoformat(timespec="seconds"),
-            token=token,
+            # The host's only way in where there is no net.
+            cid=None if vm.nets or not _vsock_works(user) else _cid(vm),
         )
 
-    def prepare(self, vm: Vm, folder: Path) -> list[Step]:
-        if vm.boot.kind == "kernel":
+    def vmm(self, machine: Machine) -> Vmm:
+        place = machine.place
+        return Vmm(
+            argv=arguments(machine, host_arch()),
+            output=place.vmm_log,
+            stale=(socket(place),),
+            power_button=Qmp(socket(place), "system_powerdown").shell(),
+        )
+
+    def prepare(self, machine: Machine) -> list[Step]:
+        boot, folder = machine.vm.boot, machine.place.folder
+        if boot.kind == "kernel" or (folder / boot.variables).exists():
             return []
         _, empty = find_firmware(host_arch())
-        copy = ("cp", "--no-preserve=mode,ownership", "--", empty, folder / vm.boot.variables)
+        copy = ("cp", "--no-preserve=mode,ownership", "--", empty, folder / boot.variables)
         return [run("give it a store of UEFI variables", *copy)]
 
-    def launch(self, machine: Machine) -> list[Step]:
-        runtime, record, token = machine.run, machine.record, machine.launch.token
-        words = arguments(machine, host_arch())
-        command = launcher(words, record=record, token=token, sockets=runtime, log=machine.vmm_log)
+    def boot(self, machine: Machine) -> list[Step]:
+        place = machine.place
         return [
-            Write("note what was chosen", launch_file(runtime), machine.launch.json()),
-            Run("start QEMU", command, undo=(Run("end what was started", kill_launched(record, token)),)),
             Wait(
                 # Its socket listens before its devices are made: only an answer says that all is well.
                 "QEMU to run the guest",
-                Replies(_status(runtime, quiet=True), '"status"'),
+                Replies(_status(place, quiet=True), '"status"'),
                 timeout=30,
-                fatal=Gone(record),
-                logs=(machine.vmm_log,),
+                fatal=Gone(place.record),
+                logs=(place.vmm_log,),
                 hint="its log is shown above; the command is in `v logs VM --commands`",
             ),
         ]
 
-    def power_button(self, run: Path, timeout: float) -> Step:
-        return Call("press the power button", Qmp(socket(run), "system_powerdown", timeout=timeout))
+    def power_button(self, place: Place, timeout: float) -> Step:
+        return Call("press the power button", Qmp(socket(place), "system_powerdown", timeout=timeout))
 
-    def state(self, run: Path) -> State:
+    def pause(self, place: Place) -> Step:
+        return Call("pause it", Qmp(socket(place), "stop"))
+
+    def resume(self, place: Place) -> Step:
+        return Call("let it go on", Qmp(socket(place), "cont"))
+
+    def state(self, place: Place, launch: Launch | None) -> State:
         try:
-            answer = _status(run).send()
+            answer = _status(place).send()
         except VirshleError:
             return "unknown"
         return _STATES.get(str(answer.get("status")), "unknown")
 
+    def ended_well(self, place: Place, launch: Launch) -> bool:
+        return not os.path.lexists(_pid_file(place))
 
-def _status(run: Path, *, quiet: bool = False) -> Qmp:
-    return Qmp(socket(run), "query-status", timeout=1, quiet=quiet)
+    def console(self, place: Place) -> Terminal:
+        return Terminal(place.run / "console.sock", "socket")
+
+    def vsock(self, place: Place, cid: int, port: int) -> Vsock:
+        return Vsock(cid, port)
+
+    def notify_socket(self, place: Place) -> Path | None:
+        return None
 
 
-def socket(run: Path) -> Path:
-    return run / "qmp.sock"
+def _vsock_works(user: str | None) -> bool:
+    return _VSOCK.exists() and may_open(user, _VSOCK)
+
+
+def _cid(vm: Vm) -> int:
+    """Of all guests of the host: it follows from the uuid. 0, 1 and 2 are taken, and so is the highest (vsock(7))."""
+    return 3 + vm.uuid.int % (2**32 - 5)
+
+
+def _pid_file(place: Place) -> Path:
+    """QEMU removes it when it ends by itself, and only then (qemu(1), -pidfile)."""
+    return place.logs / "qemu.pid"
+
+
+def _status(place: Place, *, quiet: bool = False) -> Qmp:
+    return Qmp(socket(place), "query-status", timeout=1, quiet=quiet)
+
+
+def socket(place: Place) -> Path:
+    return place.run / "qmp.sock"
 
 
 @functools.cache
@@ -151,13 +194,15 @@ def arguments(machine: Machine, arch: Arch) -> tuple[str, ...]:
         *("-device", "virtio-rng-pci"),
         *("-device", "virtio-balloon-pci,deflate-on-oom=on,free-page-reporting=on"),
         *_serial(machine),
-        *("-qmp", f"unix:{_value(socket(machine.run))},server=on,wait=off"),
+        *_vsock(launch),
+        *("-qmp", f"unix:{_value(socket(machine.place))},server=on,wait=off"),
+        *("-pidfile", str(_pid_file(machine.place))),
     )
 
 
 def _boot(boot: KernelBoot | FirmwareBoot, machine: Machine, arch: Arch) -> tuple[list[str], list[str]]:
     """Arguments, and properties of the board."""
-    folder = machine.folder
+    folder = machine.place.folder
     if boot.kind == "kernel":
         files = ["-kernel", str(folder / boot.kernel), "-initrd", str(folder / boot.initrd)]
         return [*files, "-append", boot.cmdline], []
@@ -181,10 +226,10 @@ def _disks(machine: Machine) -> list[str]:
     words = []
     for index, disk in enumerate(machine.vm.disks):
         node = f"disk{index}"
-        words += _blockdev(node, machine.folder / disk.file, readonly=disk.readonly, discard="unmap")
+        words += _blockdev(node, machine.place.folder / disk.file, readonly=disk.readonly, discard="unmap")
         # Index 0 is taken by -kernel's own boot entry; virtio's serial ends at 20 bytes.
         words += ["-device", f"virtio-blk-pci,drive={node},bootindex={index + 1},serial={disk.name[:20]}"]
-    words += _blockdev("seed", machine.seed, readonly=True)
+    words += _blockdev("seed", machine.place.seed, readonly=True)
     return [*words, "-device", "virtio-blk-pci,drive=seed,serial=seed"]
 
 
@@ -198,11 +243,15 @@ def _nets(machine: Machine) -> list[str]:
     return words
 
 
+def _vsock(launch: Launch) -> list[str]:
+    return [] if launch.cid is None else ["-device", f"vhost-vsock-pci,guest-cid={launch.cid}"]
+
+
 def _serial(machine: Machine) -> list[str]:
-    console = _value(machine.console_log)
+    console = _value(machine.place.console_log)
     return [
         *("-chardev", f"file,id=console,path={console},append=on", "-serial", "chardev:console"),
         *("-device", "virtio-serial-pci"),
-        *("-chardev", f"file,id=ready,path={_value(ready_file(machine.run))}"),
+        *("-chardev", f"file,id=ready,path={_value(machine.place.ready)}"),
         *("-device", f"virtserialport,chardev=ready,name={READY_PORT}"),
     ]

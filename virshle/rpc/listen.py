@@ -1,0 +1,84 @@
+"""Hears what a guest says of itself, as sd_notify(3) has it, on a vsock address that it was told."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from socket import AF_UNIX, SOCK_STREAM
+from socket import socket as Socket
+from threading import Thread
+from typing import Any
+
+from virshle import log
+from virshle.fs import explained
+from virshle.rpc.vsock import escaped
+
+_MOST = 2**16
+"""Bytes of one message, and of all that is kept."""
+_SILENCE = 2.0
+"""Seconds after which a message is over whose end does not come: versions of cloud-hypervisor before 53 do not pass on
+that one side has said all."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """From now on, and as long as this process lives, messages that arrive at `socket` are appended to `file`."""
+
+    socket: Path
+    file: Path
+
+    def shell(self) -> str:
+        address = f"UNIX-LISTEN:{escaped(self.socket)},fork,unlink-early,mode=666"
+        return f"socat -u {shlex.quote(address)} {shlex.quote(f'OPEN:{escaped(self.file)},creat,append')} &"
+
+    def send(self) -> dict[str, Any]:
+        """Begins. Raises HostError. Where another process listens already, it does."""
+        log.command(self.shell())
+        with explained("listen for what the guest says"):
+            if _somebody_listens(self.socket):
+                return {}
+            with suppress(FileNotFoundError):
+                self.socket.unlink()
+            listener = Socket(AF_UNIX, SOCK_STREAM)
+            listener.bind(str(self.socket))
+            # The folder lets in nobody but the VMM's user, who may not be us.
+            self.socket.chmod(0o666)
+            listener.listen(8)
+        Thread(target=self._serve, args=(listener,), daemon=True).start()
+        return {}
+
+    def _serve(self, listener: Socket) -> None:
+        while True:
+            with suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    self._keep(_message(connection))
+
+    def _keep(self, message: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(self.file, flags, 0o600)
+        try:
+            if os.fstat(handle).st_size < _MOST:
+                os.write(handle, message.rstrip(b"\n") + b"\n")
+        finally:
+            os.close(handle)
+
+
+def _somebody_listens(path: Path) -> bool:
+    with Socket(AF_UNIX, SOCK_STREAM) as probe, suppress(OSError):
+        probe.settimeout(1)
+        probe.connect(str(path))
+        return True
+    return False
+
+
+def _message(connection: Socket) -> bytes:
+    connection.settimeout(_SILENCE)
+    message = b""
+    with suppress(TimeoutError):
+        while len(message) < _MOST and (block := connection.recv(4096)):
+            message += block
+    return message

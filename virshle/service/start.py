@@ -1,0 +1,111 @@
+"""Start one VM: all that the run needs is chosen, planned, applied."""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from virshle.errors import ConflictError
+from virshle.exec.process import Process, cut_power
+from virshle.model.vm import KernelBoot, Vm
+from virshle.network import choose_port
+from virshle.plan import Run, Step, run
+from virshle.service.node import Node
+from virshle.service.ready import listen_steps
+from virshle.store import Entry
+from virshle.userdata import seed_steps
+from virshle.vmm.account import vmm_user
+from virshle.vmm.choose import choose, driver_of
+from virshle.vmm.driver import Launch, Machine, Place, read_launch
+from virshle.vmm.launch import launch_steps
+from virshle.vmm.systemd import systemd_runs, unit_name
+
+
+@dataclass(frozen=True)
+class Started:
+    vm: Vm
+    launch: Launch | None
+    already: bool = False
+
+
+def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
+    """Raises ConflictError, ConfigError, HostError; what was begun is undone. A running VM is left alone. `listen`: for
+    what the guest says, as `wait_ready` will want to know it."""
+    with node.apply() as apply, node.locked(target, apply) as entry:
+        vm, place = entry.whole(), node.place(entry.uuid)
+        process = node.process(vm.uuid)
+        if process and not half_started(place):
+            return Started(vm, read_launch(place), already=True)
+        if process:
+            apply(node.plan(vm, *end_steps(vm.name, place, process)))
+        check_files(vm, entry.folder)
+        machine = plan_machine(vm, place)
+        apply(node.plan(vm, *start_steps(machine, listen=listen)))
+        apply.commit()
+    return Started(vm, machine.launch)
+
+
+def half_started(place: Place) -> bool:
+    """Whether a VMM runs that was never told to boot its guest: a start was killed. For the holder of the VM's lock,
+    as a start that goes on looks the same."""
+    launch = read_launch(place)
+    return driver_of(launch, place).state(place, launch) == "starting"
+
+
+def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:
+    vm, place = machine.vm, machine.place
+    driver = driver_of(machine.launch, place)
+    return [
+        run("make its runtime folder", "mkdir", "-p", "-m", "0700", "--", place.run.parent, place.run),
+        *seed_steps(vm, place.folder, place.seed),
+        *(listen_steps(driver, place) if listen else []),
+        *launch_steps(driver, machine),
+    ]
+
+
+def plan_machine(vm: Vm, place: Place) -> Machine:
+    """Chooses all that this run needs, before anything is planned. Raises ConfigError, ConflictError."""
+    user = vmm_user()
+    launch = Launch(
+        **vars(choose(vm, user)),
+        name=vm.name,
+        ssh_port=choose_port(vm.uuid) if vm.nets else None,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        token=uuid.uuid4().hex,
+        unit=unit_name(vm.name) if systemd_runs() else None,
+        user=user,
+    )
+    return Machine(vm, place, launch)
+
+
+def check_files(vm: Vm, folder: Path) -> None:
+    """Raises ConflictError where a file that it needs is missing, or is no file in its own folder."""
+    boot = [vm.boot.kernel, vm.boot.initrd] if isinstance(vm.boot, KernelBoot) else []
+    for name in [*(disk.file for disk in vm.disks), *boot]:
+        path = folder / name
+        try:
+            plain = stat.S_ISREG(os.lstat(path).st_mode) and path.resolve().is_relative_to(folder.resolve())
+        except OSError:
+            plain = False
+        if not plain:
+            raise ConflictError(
+                f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
+            )
+
+
+def end_steps(name: str, place: Place, process: Process) -> list[Step]:
+    """Cuts the power. Raises ConflictError where it is not known which process to kill."""
+    if process.pid is None:
+        raise ConflictError(
+            f"{name} runs, and its record does not say as which process", hint=f"fuser -v {place.record} names it"
+        )
+    return [Run("cut its power", cut_power(process.pid, place.record)), over_step(place)]
+
+
+def over_step(place: Place) -> Step:
+    """Whatever became of the VMM, the run ended because it was told to."""
+    return run("note that the run is over", "rm", "-f", "--", place.launch)

@@ -1,0 +1,111 @@
+"""The user VMMs run as. Root's have one of their own, without any privilege; anybody else's run as who starts them.
+
+To that user belong a VM's disks, its logs and its runtime folder. Folders on the way are entered by anybody (0711) and
+listed by nobody; every file in them is its owner's alone.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from virshle.errors import ConfigError
+from virshle.plan import Step, run
+
+ACCOUNT = "virshle-vmm"
+
+
+def vmm_user() -> str | None:
+    """None where that is who calls."""
+    return ACCOUNT if os.geteuid() == 0 else None
+
+
+def account_steps(user: str | None) -> list[Step]:
+    """Makes the user on the first start; a package or the NixOS module may have made it before."""
+    if user is None or _uid(user) is not None:
+        return []
+    words = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
+    shell = ("--shell", "/usr/sbin/nologin", "--comment", "runs virshle's VMs")
+    return [run(f"make the user {user}, as whom VMMs run", *words, *shell, *_groups(), user)]
+
+
+def _groups() -> Sequence[str]:
+    """/dev/kvm and /dev/vhost-vsock are of group kvm where udev's own rules hold (systemd: 50-udev-default.rules)."""
+    import grp
+
+    try:
+        grp.getgrnam("kvm")
+    except KeyError:
+        return ()
+    return ("--groups", "kvm")
+
+
+def _uid(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def may_open(user: str | None, path: Path) -> bool:
+    """Whether a device may be opened for reading and writing by that user, who need not be there yet."""
+    if user is None:
+        return os.access(path, os.R_OK | os.W_OK)
+    status = path.stat()
+    if status.st_mode & 0o006 == 0o006:
+        return True
+    return status.st_mode & 0o060 == 0o060 and status.st_gid in _gids(user)
+
+
+def _gids(user: str) -> set[int]:
+    import grp
+
+    names = {user, "kvm"}
+    return {group.gr_gid for group in grp.getgrall() if group.gr_name in names or user in group.gr_mem}
+
+
+def hand_over(user: str | None, *, ways: Iterable[Path], made: Iterable[Path], things: Iterable[Path]) -> list[Step]:
+    """Lets the user pass through the folders `ways`, and gives it what was `made` just before, and of `things` those
+    that are not its own yet.
+
+    Raises ConfigError where a folder above them, which is not ours to change, keeps it out.
+    """
+    if user is None:
+        return []
+    ways = list(ways)
+    for way in ways:
+        _check_way(user, way, ways)
+    closed = [way for way in ways if not way.exists() or not way.stat().st_mode & stat.S_IXOTH]
+    uid = _uid(user)
+    others = [thing for thing in things if uid is None or not os.path.lexists(thing) or thing.lstat().st_uid != uid]
+    others = [*made, *others]
+    steps: list[Step] = []
+    if closed:
+        steps.append(run(f"let {user} pass", "chmod", "0711", "--", *closed))
+    if others:
+        owner = f"{user}:{user}"
+        steps.append(run(f"give {user} what it works with", "chown", "--no-dereference", owner, "--", *others))
+    return steps
+
+
+def _check_way(user: str, way: Path, ours: Sequence[Path]) -> None:
+    for above in way.parents:
+        if above in ours or not above.exists():
+            continue
+        status = above.stat()
+        if not status.st_mode & stat.S_IXOTH and status.st_uid != _uid(user):
+            raise ConfigError(
+                f"{above} may not be entered by {user}, the user VMMs run as, and {way} is in it",
+                hint=f"keep the VMs elsewhere (VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR), or: chmod o+x {above}",
+            )
+
+
+def as_user(user: str | None) -> list[str]:
+    """What a command is prefixed with to run as that user, with no privilege and no way to get one."""
+    if user is None:
+        return []
+    identity = (f"--reuid={user}", f"--regid={user}", "--init-groups")
+    return ["setpriv", *identity, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"]

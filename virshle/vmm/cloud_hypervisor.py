@@ -1,0 +1,231 @@
+"""The cloud-hypervisor driver: one process per VM, driven by its REST API (v48 and newer)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from virshle.errors import ConfigError, ConflictError, VirshleError
+from virshle.exec import Command, find_program
+from virshle.exec import run as run_now
+from virshle.exec.run import missing
+from virshle.fs import read_end
+from virshle.model.arch import Arch, host_arch
+from virshle.plan import Call, Gone, Replies, Step, Wait
+from virshle.rpc import Http, Vsock
+from virshle.vmm.ch_config import GUEST_CID, OLDEST, Version, notify_socket, vm_config, vsock
+from virshle.vmm.driver import Choice, Launch, Machine, Place, State, Terminal, Vmm
+from virshle.vmm.kvm import kvm_problem
+from virshle.vmm.landlock import landlock_works
+
+if TYPE_CHECKING:
+    from virshle.model.vm import Vm
+
+PROGRAM = "cloud-hypervisor"
+_WHERE = "https://github.com/cloud-hypervisor/cloud-hypervisor/releases, or your system's package"
+
+
+@dataclass(frozen=True)
+class CloudHypervisor:
+    name: str = PROGRAM
+
+    def available(self, user: str | None) -> tuple[str, Version]:
+        """Program and version. Raises ConfigError where it is missing or too old, or KVM is not to be had."""
+        program = find_program(PROGRAM)
+        if program is None:
+            raise ConfigError(f"{PROGRAM} is not on this machine", hint=f"install it: {_WHERE}")
+        found = version(program)
+        if found < OLDEST:
+            raise ConfigError(
+                f"{program} is v{_dotted(found)}, and v{_dotted(OLDEST)} is the oldest that virshle drives",
+                hint=f"install a newer one: {_WHERE}",
+            )
+        if problem := kvm_problem(host_arch(), user):
+            raise ConfigError(
+                f"{PROGRAM} needs KVM: {problem}", hint='use hypervisor = "qemu", which can do without; or `v doctor`'
+            )
+        return program, found
+
+    def choose(self, vm: Vm, user: str | None) -> Choice:
+        program, found = self.available(user)
+        firmware = str(find_firmware(vm.boot.firmware, host_arch())) if vm.boot.kind == "firmware" else None
+        if vm.nets and find_program("passt") is None:
+            raise missing("passt", f"{PROGRAM} has no network of its own for a net of type user: ")
+        return Choice(
+            hypervisor=PROGRAM,
+            program=program,
+            version=_dotted(found),
+            accelerator="kvm",
+            why="/dev/kvm is usable",
+            cid=GUEST_CID,
+            firmware=firmware,
+        )
+
+    def vmm(self, machine: Machine) -> Vmm:
+        place, launch = machine.place, machine.launch
+        return Vmm(
+            argv=(
+                *(launch.program, "--api-socket", f"path={api_socket(place)}"),
+                *("--event-monitor", f"path={events(place, launch)}", "--seccomp", "true"),
+            ),
+            # Serial port and stdout are one.
+            output=place.console_log,
+            stale=(api_socket(place), Path(vsock(place)), *map(Path, _net_sockets(machine))),
+            power_button=_request(place, "vm.power-button").shell(),
+            helpers=tuple(_passt(machine)),
+        )
+
+    def prepare(self, machine: Machine) -> list[Step]:
+        return []
+
+    def boot(self, machine: Machine) -> list[Step]:
+        place = machine.place
+        found = version(machine.launch.program)
+        body = vm_config(machine, found, landlock=landlock_works(), sockets=_net_sockets(machine))
+        return [
+            Wait(
+                "cloud-hypervisor to listen",
+                Replies(Http(api_socket(place), "vmm.ping", method="GET", timeout=1, quiet=True), '"version"'),
+                timeout=30,
+                fatal=Gone(place.record),
+                logs=(place.vmm_log,),
+                hint="its log is shown above; the command is in `v logs VM --commands`",
+            ),
+            Call("give it the VM", _request(place, "vm.create", body)),
+            Call("boot it", _request(place, "vm.boot", timeout=60)),
+        ]
+
+    def power_button(self, place: Place, timeout: float) -> Step:
+        return Call("press the power button", _request(place, "vm.power-button", timeout=timeout))
+
+    def pause(self, place: Place) -> Step:
+        return Call("pause it", _request(place, "vm.pause"))
+
+    def resume(self, place: Place) -> Step:
+        return Call("let it go on", _request(place, "vm.resume"))
+
+    def state(self, place: Place, launch: Launch | None) -> State:
+        """As the last of its events says, whoever caused it; asked where they do not say."""
+        if launch is not None:
+            for source, event in reversed(_last_events(events(place, launch))):
+                if (source, event) in _STATES:
+                    return _STATES[source, event]
+        try:
+            told = Http(api_socket(place), "vm.info", method="GET", timeout=1, quiet=True).send().get("state")
+        except VirshleError as error:
+            return "starting" if "VM is not created" in error.message else "unknown"
+        return {"Running": "running", "Paused": "paused", "Created": "starting"}.get(str(told), "unknown")  # type: ignore[return-value]
+
+    def ended_well(self, place: Place, launch: Launch) -> bool:
+        return _last_events(events(place, launch))[-1:] == [("vmm", "shutdown")]
+
+    def console(self, place: Place) -> Terminal:
+        config = Http(api_socket(place), "vm.info", method="GET", timeout=5).send().get("config", {})
+        path = config.get("console", {}).get("file")
+        if not path:
+            raise ConflictError("its cloud-hypervisor has no console to attach to", hint="was it started by hand?")
+        return Terminal(Path(path), "pty")
+
+    def vsock(self, place: Place, cid: int, port: int) -> Vsock:
+        return Vsock(cid, port, Path(vsock(place)))
+
+    def notify_socket(self, place: Place) -> Path | None:
+        return Path(notify_socket(place))
+
+
+_STATES: dict[tuple[str, str], State] = {
+    ("vmm", "starting"): "starting",
+    ("vm", "booting"): "starting",
+    ("vm", "booted"): "running",
+    ("vm", "rebooting"): "running",
+    ("vm", "rebooted"): "running",
+    ("vm", "resumed"): "running",
+    ("vm", "restored"): "paused",
+    ("vm", "paused"): "paused",
+    ("vm", "shutdown"): "starting",
+    ("vm", "deleted"): "starting",
+}
+"""What each event leaves behind. A VM that was shut down in a VMM that lives is there to be booted."""
+
+
+def _request(place: Place, endpoint: str, body: dict[str, object] | None = None, timeout: float = 10) -> Http:
+    return Http(api_socket(place), endpoint, body, timeout=timeout)
+
+
+def api_socket(place: Place) -> Path:
+    return place.run / "ch.sock"
+
+
+def events(place: Place, launch: Launch) -> Path:
+    """In its name is the VM's, so that `ps` tells it."""
+    return place.logs / f"{launch.name}.events.json"
+
+
+def _last_events(file: Path) -> list[tuple[str, str]]:
+    """(source, event) of the last ones: JSON objects over several lines, a blank line between (docs/api.md)."""
+    try:
+        text = read_end(file)
+    except OSError:
+        return []
+    found = []
+    for part in text.split("\n\n"):
+        try:
+            one = json.loads(part)
+            found.append((str(one["source"]), str(one["event"])))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            # The first is cut where we began to read, the last may be half written.
+            continue
+    return found
+
+
+def _net_sockets(machine: Machine) -> list[str]:
+    return [str(machine.place.run / f"net{index}.sock") for index in range(len(machine.vm.nets))]
+
+
+def _passt(machine: Machine) -> list[str]:
+    """A user network for each net: passt(1), which goes to the background when its socket is there. It takes a guest's
+    reboot; where no unit's end is its end too, something waits for the VMM's."""
+    lines = []
+    for index, socket in enumerate(_net_sockets(machine)):
+        pid = machine.place.run / f"net{index}.pid"
+        port = machine.launch.ssh_port if index == 0 else None
+        words = ["passt", "--vhost-user", "--socket", socket, "--pid", str(pid), "--no-map-gw", "--quiet"]
+        words += ["--log-file", str(machine.place.logs / f"net{index}.log")]
+        words += ["--tcp-ports", f"127.0.0.1/{port}:22" if port else "none"]
+        lines.append(shlex.join(words))
+        if machine.launch.unit is None:
+            end = f'flock --shared "$record" true; kill "$(cat {shlex.quote(str(pid))})"'
+            lines.append(f"{{ {end}; }} >/dev/null 2>&1 &")
+    return lines
+
+
+@functools.cache
+def version(program: str) -> Version:
+    """(53, 0). Raises HostError where it does not run, ConfigError where it does not say."""
+    said = run_now(Command((program, "--version"), timeout=20)).stdout
+    hit = re.search(r"v(\d+)\.(\d+)", said)
+    if hit is None:
+        raise ConfigError(f"{program} does not say its version: {said.strip()!r}", hint=f"install one: {_WHERE}")
+    return int(hit[1]), int(hit[2])
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
+def find_firmware(wanted: str | None, arch: Arch) -> Path:
+    """Raises ConfigError."""
+    places = [wanted] if wanted else arch.ch_firmware
+    for place in places:
+        if Path(place).is_file():
+            return Path(place)
+    raise ConfigError(
+        f"no firmware for {PROGRAM}, and this VM boots by it; looked for {', '.join(places)}",
+        hint="get CLOUDHV.fd from https://github.com/cloud-hypervisor/edk2/releases, and say where it is by "
+        "`firmware =` in the template",
+    )

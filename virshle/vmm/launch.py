@@ -1,0 +1,75 @@
+"""From a chosen machine to a guest that runs, the same way for every driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from virshle.exec.process import kill_launched
+from virshle.exec.process import launch as detached
+from virshle.plan import Run, Step, Write, run
+from virshle.render import render
+from virshle.vmm.account import account_steps, as_user, hand_over
+from virshle.vmm.driver import Driver, Machine, Vmm
+from virshle.vmm.systemd import forget, start_unit
+
+
+def launch_steps(driver: Driver, machine: Machine) -> list[Step]:
+    """Raises ConfigError where the VMM's user cannot get at its files."""
+    return [*_prepare(driver, machine), *_process(machine), *driver.boot(machine)]
+
+
+def _prepare(driver: Driver, machine: Machine) -> list[Step]:
+    place, user = machine.place, machine.launch.user
+    vmm = driver.vmm(machine)
+    steps = [*account_steps(user), *driver.prepare(machine)]
+    if not place.record.exists():
+        steps.append(run("make its process's record", "touch", "--", place.record))
+    forgotten = (run("forget what was chosen", "rm", "-f", "--", place.launch),)
+    return [
+        *steps,
+        *hand_over(user, ways=_ways(machine), made=[place.seed], things=_things(machine)),
+        Write("note what was chosen", place.launch, machine.launch.json(), undo=forgotten),
+        Write("write how it is run", place.script, script(machine, vmm), mode=0o755),
+    ]
+
+
+def _ways(machine: Machine) -> list[Path]:
+    folder, runtime = machine.place.folder, machine.place.run
+    return [*reversed(folder.parents[:2]), folder, folder / "disk", folder / "boot", *reversed(runtime.parents[:2])]
+
+
+def _things(machine: Machine) -> list[Path]:
+    place, vm = machine.place, machine.vm
+    boot = [vm.boot.kernel, vm.boot.initrd] if vm.boot.kind == "kernel" else [vm.boot.variables]
+    files = [place.folder / name for name in (*(disk.file for disk in vm.disks), *boot)]
+    logs = sorted(place.logs.iterdir()) if place.logs.is_dir() else []
+    return [place.run, place.record, place.logs, *logs, *files]
+
+
+def script(machine: Machine, vmm: Vmm) -> str:
+    place = machine.place
+    return render(
+        "vmm.sh.j2",
+        name=machine.vm.name,
+        uuid=machine.vm.uuid,
+        record=place.record,
+        token=machine.launch.token,
+        stale=[*vmm.stale, place.ready],
+        helpers=vmm.helpers,
+        console_log=place.console_log,
+        vmm_log=place.vmm_log,
+        output=vmm.output,
+        argv=vmm.argv,
+        power_button=vmm.power_button,
+    )
+
+
+def _process(machine: Machine) -> list[Step]:
+    launch, place = machine.launch, machine.place
+    undo = (Run("end what was started", kill_launched(place.record, launch.token)),)
+    if launch.unit is None:
+        return [Run(f"start {launch.hypervisor}", detached(place.script, as_user(launch.user)), undo=undo)]
+    return [
+        Run("forget an earlier unit of its name that failed", forget(launch.unit)),
+        Run(f"start {launch.hypervisor} as a unit of systemd", start_unit(machine), undo=undo),
+    ]

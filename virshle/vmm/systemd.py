@@ -1,0 +1,88 @@
+"""Where systemd runs, a VMM is a transient unit of its own, and no other unit's end is its end (systemd.exec(5),
+systemd.service(5), systemd-run(1))."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from virshle.exec import Command, find_program
+from virshle.vmm.driver import Machine
+
+_BOOTED = Path("/run/systemd/system")
+_DEVICES = ("kvm", "net/tun", "vhost-net", "vhost-vsock", "userfaultfd")
+STOP_SECONDS = 90
+"""How long a guest gets to power off when its unit is stopped, at the host's shutdown say."""
+
+
+def systemd_runs() -> bool:
+    """Whether systemd is there and may be asked by us to run units (sd_booted(3); only root may)."""
+    return os.geteuid() == 0 and _BOOTED.is_dir() and find_program("systemd-run") is not None
+
+
+def unit_name(name: str) -> str:
+    return f"virshle-vm-{name}"
+
+
+def forget(unit: str) -> Command:
+    """A unit that failed is kept by systemd, with its reason, until this; no unit can be made of its name before."""
+    return Command(("systemctl", "reset-failed", f"{unit}.service"), ok=(0, 1))
+
+
+def start_unit(machine: Machine) -> Command:
+    """Returns once the VMM holds its record, as the unit's ExecStartPost waits for that."""
+    vm, place, launch = machine.vm, machine.place, machine.launch
+    assert launch.unit is not None
+    assert launch.user is not None
+    properties = [
+        "Type=exec",
+        f"User={launch.user}",
+        f"Group={launch.user}",
+        "KillMode=mixed",
+        "UMask=0077",
+        "OOMPolicy=continue",
+        "OOMScoreAdjust=-200",
+        "TasksMax=infinity",
+        "LimitNOFILE=65536",
+        "LimitMEMLOCK=infinity",
+        f"WorkingDirectory={place.folder}",
+        f"ExecStartPost={_quoted(place.script)} began $MAINPID",
+        f"ExecStop={_quoted(place.script)} stop",
+        f"TimeoutStopSec={STOP_SECONDS}",
+        "After=openvswitch-switch.service",
+        *_sandbox(machine),
+    ]
+    return Command(
+        (
+            "systemd-run",
+            f"--unit={launch.unit}",
+            f"--description=VM {vm.name}, run by {launch.hypervisor} for virshle",
+            *("--slice=virshle.slice", "--no-ask-password", "--quiet"),
+            *(f"--property={line}" for line in properties),
+            *("--", str(place.script), "run"),
+        ),
+        detached=True,
+    )
+
+
+def _sandbox(machine: Machine) -> list[str]:
+    """No capability, few devices, and of the host's files only its own to write; other VMs' are not even there."""
+    folder, run = machine.place.folder, machine.place.run
+    return [
+        "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=",
+        "DevicePolicy=closed",
+        *(f"DeviceAllow=/dev/{device} rw" for device in _DEVICES if Path("/dev", device).exists()),
+        "ProtectSystem=strict",
+        "ProtectHome=tmpfs",
+        "PrivateTmp=yes",
+        f"TemporaryFileSystem={_quoted(folder.parent)}:ro {_quoted(run.parent)}:ro",
+        f"BindPaths={_quoted(folder)} {_quoted(run)}",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_VSOCK",
+    ]
+
+
+def _quoted(path: Path) -> str:
+    """One word to systemd, whatever is in it."""
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
