@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from virshle.plan import Step
 from virshle.rpc import Vsock
@@ -60,6 +60,9 @@ class Place:
     @property
     def vmm_log(self) -> Path:
         return self.logs / "vmm.log"
+
+    run_began: ClassVar[str] = "--- a run begins"
+    """The line of its logs from which on they are of the last run."""
 
     @property
     def ready(self) -> Path:

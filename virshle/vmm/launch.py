@@ -59,6 +59,7 @@ def script(machine: Machine, vmm: Vmm) -> str:
         console_log=place.console_log,
         vmm_log=place.vmm_log,
         output=vmm.output,
+        run_began=place.run_began,
         argv=vmm.argv,
         power_button=vmm.power_button,
     )
