@@ -67,13 +67,14 @@ def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:
     ]
 
 
-def plan_machine(vm: Vm, place: Place) -> Machine:
-    """Chooses all that this run needs, before anything is planned. Raises ConfigError, ConflictError."""
+def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
+    """Chooses all that this run needs, before anything is planned. `port`: for ssh; none: a free one is found.
+    Raises ConfigError, ConflictError."""
     user = vmm_user()
     launch = Launch(
         **vars(choose(vm, user)),
         name=vm.name,
-        ssh_port=choose_port(vm.uuid) if vm.nets else None,
+        ssh_port=(port or choose_port(vm.uuid)) if vm.nets else None,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         token=uuid.uuid4().hex,
         unit=unit_name(vm.name) if systemd_runs() else None,

@@ -156,8 +156,8 @@ class Driver(Protocol):
     def vmm(self, machine: Machine) -> Vmm:
         """The process to start."""
 
-    def prepare(self, machine: Machine) -> list[Step]:
-        """What must be there before the process starts."""
+    def prepare(self, machine: Machine, *, blind: bool = False) -> list[Step]:
+        """What must be there before the process starts. `blind`: as where nothing is."""
 
     def boot(self, machine: Machine) -> list[Step]:
         """From a process that was launched to a guest that runs."""
