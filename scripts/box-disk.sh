@@ -86,6 +86,9 @@ settle() { # TREE: what makes it this host
 	# Said on the console when all else has started: what waits for the box has no need to try.
 	printf '[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nExecStart=sh -c "echo BOX-IS-UP >/dev/ttyS0"\n[Install]\nWantedBy=multi-user.target\n' \
 		>"$1/etc/systemd/system/box-is-up.service"
+	# Emulated, a boot takes twice as long where modules are to be unpacked, and all that a first boot does is done.
+	within "$1" sh -euc 'find /lib/modules -name "*.ko.xz" -exec unxz {} +; depmod "$(ls /lib/modules)"; update-initramfs -u
+		systemd-machine-id-setup; ldconfig; systemd-sysusers; journalctl --update-catalog'
 	within "$1" systemctl enable systemd-networkd ssh openvswitch-switch box-is-up
 	within "$1" systemctl mask "${masked[@]}"
 }
@@ -98,6 +101,7 @@ make_disk() { # DISK
 	install -D -m 600 "$cache/key.pub" "$tree/root/.ssh/authorized_keys"
 	[ -z "$hypervisor" ] || install "$hypervisor" "$tree/usr/local/bin/cloud-hypervisor"
 	import_tiny
+	touch "$tree/etc/.updated" "$tree/var/.updated"
 	cp -L "$tree/vmlinuz" "$tree/initrd.img" "$1.new"
 	truncate -s 24G "$1.new/disk"
 	mke2fs -q -t ext4 -d "$tree" "$1.new/disk"
