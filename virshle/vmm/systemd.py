@@ -11,6 +11,8 @@ from virshle.vmm.driver import Machine
 
 _BOOTED = Path("/run/systemd/system")
 _DEVICES = ("kvm", "net/tun", "vhost-net", "vhost-vsock", "userfaultfd")
+ALREADY = "was already loaded"
+"""What systemd-run says where there is a unit of that name."""
 STOP_SECONDS = 90
 """How long a guest gets to power off when its unit is stopped, at the host's shutdown say."""
 
