@@ -122,5 +122,5 @@ def end_steps(name: str, place: Place, process: Process) -> list[Step]:
 
 
 def over_step(place: Place) -> Step:
-    """Whatever became of the VMM, the run ended because it was told to."""
-    return run("note that the run is over", "rm", "-f", "--", place.launch)
+    """Whatever became of the VMM, the run ended because it was told to: no process is recorded any more."""
+    return run("note that the run is over", "truncate", "--no-create", "-s", "0", "--", place.record)

@@ -36,7 +36,7 @@ class Place:
 
     @property
     def launch(self) -> Path:
-        """What was chosen for the run that lasts; removed when virshle stopped it."""
+        """What was chosen for the last run. It is of the process whose record has the same token."""
         return self.folder / "launch.json"
 
     @property
@@ -186,7 +186,7 @@ class Driver(Protocol):
 
 
 def read_launch(place: Place) -> Launch | None:
-    """None where it was not started, or by something else, or was stopped by virshle."""
+    """None where it was never started, or by something else."""
     try:
         known = {field.name for field in fields(Launch)}
         data = json.loads(place.launch.read_bytes())
