@@ -3,7 +3,7 @@
 # In the cache: tree-HASH, Debian as a folder, and disk-HASH, a disk of it with the guest image.
 
 packages=(
-	systemd systemd-sysv dbus udev kmod linux-image-cloud-amd64 initramfs-tools zstd
+	systemd systemd-sysv libpam-systemd dbus-user-session udev kmod linux-image-cloud-amd64 initramfs-tools zstd
 	iproute2 iputils-ping nftables tcpdump openvswitch-switch kea-dhcp4-server kea-dhcp6-server kea-ctrl-agent passt
 	nix-bin qemu-system-x86 qemu-utils ovmf dosfstools mtools e2fsprogs xfsprogs btrfs-progs fdisk
 	python3 python3-venv openssh-server openssh-client ca-certificates git curl jq
@@ -111,7 +111,7 @@ make_disk() { # DISK
 import_tiny() { # as `v image build` would have left it there
 	local path state=/var/lib/virshle/image/tiny
 	path=$(readlink "$tiny/image/tiny/result")
-	nix-store --export "$path" | within "$tree" nix-store --import
+	nix-store --option build-users-group "" --export "$path" | within "$tree" nix-store --import
 	(umask 077 && mkdir -p "$tree$state" && cp "$tiny/image/tiny/image.json" "$tree$state")
 	within "$tree" nix-store --realise --add-root "$state/result" "$path"
 }
