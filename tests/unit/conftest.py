@@ -123,3 +123,11 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHost]:
     host = FakeHost.install(monkeypatch, tmp_path / "bin")
     yield host
     host.die()
+
+
+@pytest.fixture
+def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of QEMU, whatever this machine has."""
+    for name in ("code", "vars"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(qemu, "find_firmware", lambda arch: (tmp_path / "code", tmp_path / "vars"))

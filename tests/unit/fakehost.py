@@ -83,6 +83,9 @@ class FakeHost:
     """Given by chown."""
     before: Callable[[tuple[str, ...]], None] = lambda argv: None
     """May raise, or act, before a command is done."""
+    kvm: str = NO_KVM
+    """Why it is not to be had."""
+    programs: Path = Path()
     answers: dict[str, str] = field(default_factory=dict)
     """What a program prints."""
     launched: Callable[[], None] = lambda: None
@@ -95,20 +98,26 @@ class FakeHost:
         host.answers |= {"stat": "ext2/ext3\n", QEMU: "QEMU emulator version 7.2.22 (Debian)\n"}
         host.answers["qemu-system-aarch64"] = host.answers[QEMU]
         programs.mkdir()
+        host.programs = programs
         monkeypatch.setattr(importlib.import_module("virshle.exec.run"), "_path", lambda: str(programs))
-        host.have(programs, *PROGRAMS)
+        host.have(*PROGRAMS)
         for module in (qemu, cloud_hypervisor):
-            monkeypatch.setattr(module, "kvm_problem", lambda *_: NO_KVM)
+            monkeypatch.setattr(module, "kvm_problem", lambda *_: host.kvm)
         monkeypatch.setattr(qemu, "_VSOCK", programs / "no-vsock")
         monkeypatch.setattr(account, "_uid", lambda user: os.getuid() if user in host.users else None)
         monkeypatch.setattr(importlib.import_module("virshle.exec.run"), "_open", host.open)
         return host
 
-    @staticmethod
-    def have(programs: Path, *names: str) -> None:
+    def have(self, *names: str) -> None:
         for name in names:
-            (programs / name).write_text("")
-            (programs / name).chmod(0o755)
+            (self.programs / name).write_text("")
+            (self.programs / name).chmod(0o755)
+
+    def have_cloud_hypervisor(self, version: str = "v53.0.0") -> None:
+        """And all that it needs."""
+        self.kvm = ""
+        self.have(CLOUD_HYPERVISOR, "passt")
+        self.answers[CLOUD_HYPERVISOR] = f"{CLOUD_HYPERVISOR} {version}\n"
 
     def open(self, command: Command, locks: tuple[int, ...]) -> _Ended:
         argv = command.argv

@@ -226,7 +226,7 @@ def test_the_same_by_curl() -> None:
     assert shlex.split(Http(Path("/r/a b"), "vm.info", method="GET").shell()) == [
         *("curl", "-sS", "--fail-with-body", "--unix-socket", "/r/a b", "http://localhost/api/v1/vm.info")
     ]
-    body = {"payload": {"cmdline": "it's \"$HOME\" é"}}
+    body = {"payload": {"cmdline": 'it\'s "$HOME" é'}}
     words = shlex.split(Http(Path("/r/s"), "vm.create", body).shell())
     assert words[4:9] == ["/r/s", "-X", "PUT", "-H", "Content-Type: application/json"]
     assert words[9] == "-d"

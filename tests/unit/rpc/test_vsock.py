@@ -142,4 +142,4 @@ def test_a_greeting_is_looked_for_by_the_shell_too() -> None:
     way = Vsock(3, 22, Path("/r/vsock"))
     shell = GreetsVsock(way, "SSH-").shell()
     assert way.shell() in shell
-    assert shell.endswith("| head -c4)\" = SSH- ]")
+    assert shell.endswith('| head -c4)" = SSH- ]')

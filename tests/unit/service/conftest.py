@@ -13,7 +13,6 @@ from virshle.errors import HostError, TimedOutError
 from virshle.rpc import Qmp
 from virshle.service.node import Node
 from virshle.store import Layout
-from virshle.vmm import qemu
 
 
 @pytest.fixture
@@ -21,13 +20,6 @@ def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.raw"
     path.write_bytes(b"\1" * 4096)
     return path
-
-
-@pytest.fixture
-def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("code", "vars"):
-        (tmp_path / name).write_text(name)
-    monkeypatch.setattr(qemu, "find_firmware", lambda arch: (tmp_path / "code", tmp_path / "vars"))
 
 
 @pytest.fixture
