@@ -56,14 +56,15 @@ class FakeScript:
     @classmethod
     def read(cls, path: Path) -> FakeScript:
         lines = [line.strip() for line in path.read_text().splitlines()]
-        words = {line.partition(" ")[0]: shlex.split(line) for line in lines if line.startswith(("rm ", "exec /"))}
+        (stale,) = (shlex.split(line) for line in lines if line.startswith("rm -f -- "))
+        (become,) = (shlex.split(line) for line in lines if line.startswith("exec ") and " </dev/null >>" in line)
         values = dict(line.split("=", 1) for line in lines if line.startswith(("record=", "token=")))
         return cls(
             record=Path(*shlex.split(values["record"])),
             token=values["token"],
-            stale=tuple(map(Path, words["rm"][3:])),
+            stale=tuple(map(Path, stale[3:])),
             helpers=tuple(line[2:].partition(" ) 9>&-")[0] for line in lines if ") 9>&-" in line),
-            argv=tuple(words["exec"][1 : words["exec"].index("</dev/null")]),
+            argv=tuple(become[1 : become.index("</dev/null")]),
         )
 
 

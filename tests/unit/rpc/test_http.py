@@ -111,14 +111,14 @@ def test_what_does_not_speak_http_is_told(answer: bytes, path: Path, serve: Serv
         wait_for_end(connection)
 
     serve(talk)
-    with pytest.raises(HostError, match="cannot be asked to `vmm.ping`: .*it does not speak HTTP"):
+    with pytest.raises(HostError, match=r"cannot be asked to `vmm.ping`: .*it does not speak HTTP"):
         Http(path, "vmm.ping", method="GET").send()
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[1]", b"7", b"[" * 100_000])
 def test_success_that_is_no_object_is_of_nothing_of_ours(body: bytes, path: Path, serve: Serve) -> None:
     serve(_answering("200 OK", body))
-    with pytest.raises(HostError, match="what answered `vmm.ping` is no cloud-hypervisor"):
+    with pytest.raises(HostError, match=r"what answered `vmm.ping` is no cloud-hypervisor"):
         Http(path, "vmm.ping", method="GET").send()
 
 
@@ -127,7 +127,7 @@ def test_one_that_dies_at_the_request_is_told_as_that(path: Path, serve: Serve) 
         _heard(connection)
 
     serve(talk)
-    with pytest.raises(HostError, match="cannot be asked to `vm.boot`") as caught:
+    with pytest.raises(HostError, match=r"cannot be asked to `vm.boot`") as caught:
         Http(path, "vm.boot").send()
     assert "does not speak HTTP" not in caught.value.message
 
