@@ -63,11 +63,15 @@ def _look(node: Node, entry: Entry) -> tuple[State, Launch | None, str]:
 
 
 def _last_line(place: Place) -> str:
+    lines = _last_lines(place)
+    return f"its VMM died; it said last: {lines[-1]}" if lines else "its VMM died and said nothing"
+
+
+def _last_lines(place: Place) -> list[str]:
     """What its VMM said last."""
     with suppress(OSError):
-        if lines := read_end(place.vmm_log).split("\n")[:-1]:
-            return f"its VMM died; it said last: {lines[-1]}"
-    return "its VMM died and said nothing"
+        return read_end(place.vmm_log).splitlines()[-12:]
+    return []
 
 
 def rows(node: Node, entries: Sequence[Entry]) -> list[Row]:
@@ -126,7 +130,7 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     if launch:
         process, place = node.process(entry.uuid), node.place(entry.uuid)
         if state == "crashed":
-            found["log"] = [{"line": line} for line in read_end(place.vmm_log).splitlines()[-12:]]
+            found["log"] = [{"line": line} for line in _last_lines(place)]
         found["run"] = {
             **{key: value for key, value in vars(launch).items() if value is not None},
             "pid": process.pid if process else None,
