@@ -12,6 +12,7 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
 from virshle.errors import ConflictError, UsageError
+from virshle.rpc import Vsock
 from virshle.service.node import Node
 from virshle.service.ssh import enter, pin_steps, ssh_command, told_keys
 from virshle.store import Layout
@@ -176,3 +177,35 @@ def test_a_path_with_a_percent_sign_is_no_name_of_sshs(run: Place, node: Node, l
     value = _options(ssh_command(moved, make_vm()))["UserKnownHostsFile"]
     assert value.replace("%%", "%") == f'"{known_hosts(moved.layout.vm(WEB))}"'
     assert "%%h" in value
+
+
+CLOUD = replace(LAUNCH, hypervisor="cloud-hypervisor", cid=3)
+
+
+def test_by_a_vsock_no_network_is_needed(run: Place, node: Node) -> None:
+    run.launch.write_text(replace(CLOUD, ssh_port=None).json())
+    command = _command(node, "id")
+    options = _options(command)
+    assert options["ProxyCommand"] == Vsock(3, 22, run.run / "vsock").shell()
+    assert "HostName" not in options
+    assert "-p" not in command
+    assert options["HostKeyAlias"] == str(WEB)  # the same machine by whichever way
+    assert command[-3:] == ("web", "--", "id")
+
+
+def test_it_is_taken_where_there_is_a_port_too(run: Place, node: Node) -> None:
+    run.launch.write_text(CLOUD.json())
+    assert "-p" not in _command(node)
+
+
+def test_on_qemu_it_is_a_port_of_the_hosts_own(run: Place, node: Node) -> None:
+    run.launch.write_text(replace(LAUNCH, cid=77, ssh_port=None).json())
+    assert _options(_command(node))["ProxyCommand"] == "socat - VSOCK-CONNECT:77:22"
+
+
+def test_a_percent_sign_on_the_way_is_no_name_of_sshs(run: Place, node: Node, tmp_path: Path) -> None:
+    run.launch.write_text(CLOUD.json())
+    odd = Node(replace(node.paths, run=node.paths.run / "a%h%%"))
+    value = _options(ssh_command(odd, make_vm()))["ProxyCommand"]
+    assert value.replace("%%", "%") == Vsock(3, 22, odd.place(WEB).run / "vsock").shell()
+    assert "a%%h%%%%/" in value
