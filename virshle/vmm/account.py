@@ -56,10 +56,8 @@ def may_open(user: str | None, path: Path) -> bool:
         return os.access(path, os.R_OK | os.W_OK)
     status = path.stat()
     # The first class that is the user's decides, whatever the others may (path_resolution(7)).
-    if status.st_uid == _uid(user):
-        wanted = 0o600
-    else:
-        wanted = 0o060 if status.st_gid in _gids(user) else 0o006
+    mine = ((status.st_uid == _uid(user), 0o600), (status.st_gid in _gids(user), 0o060), (True, 0o006))
+    wanted = next(bits for applies, bits in mine if applies)
     return status.st_mode & wanted == wanted
 
 
