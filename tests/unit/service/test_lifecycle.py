@@ -14,7 +14,6 @@ from virshle.fs import Lock, try_lock
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
-from virshle.service.ready import wait_ready
 from virshle.service.start import start
 from virshle.store import Layout
 from virshle.vmm.driver import Machine, read_launch
@@ -251,37 +250,6 @@ def test_a_delete_that_is_interrupted_is_finished_by_the_next_change(
     host.before = lambda argv: None
     create(node, Order("t", "web"))
     assert [path.name for path in layout.vms.iterdir()] == [str(node.store.find("web").uuid)]
-
-
-def test_a_guest_is_ready_when_it_says_so(web: Entry, node: Node, host: FakeHost) -> None:
-    vm = web.whole().model_copy(update={"ready": "guest"})
-    start(node, web)
-    (node.layout.run(vm.uuid) / "ready").write_text("X=1\nREADY=1\n")
-    assert wait_ready(node, vm, 30) == "web to say that it is ready"
-    assert "grep -qsxF READY=1" in (web.folder / "commands.log").read_text()
-
-
-def test_a_guest_that_ends_is_not_waited_for(web: Entry, node: Node, host: FakeHost) -> None:
-    vm = web.whole().model_copy(update={"ready": "guest"})
-    start(node, web)
-    host.die()
-    (web.folder / "log/console.log").write_text("Kernel panic\n")
-    with pytest.raises(HostError, match="gave up waiting for web to say") as caught:
-        wait_ready(node, vm, 600)
-    assert "Kernel panic" in told(caught.value)
-
-
-def test_a_guest_that_takes_too_long_is_left_running(web: Entry, node: Node, host: FakeHost) -> None:
-    vm = web.whole().model_copy(update={"ready": "guest"})
-    start(node, web)
-    with pytest.raises(TimedOutError):
-        wait_ready(node, vm, 0.05)
-    assert host.alive
-
-
-def test_without_a_net_nothing_says_when_a_guest_with_ssh_is_ready(node: Node) -> None:
-    with pytest.raises(ConflictError, match="nothing says when web is ready"):
-        wait_ready(node, make_vm(nets=[], ready="ssh"), 1)
 
 
 def test_a_vm_for_a_hypervisor_we_cannot_drive_is_not_started(node: Node, layout: Layout, host: FakeHost) -> None:

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.service.conftest import CloudGuest
-from tests.unit.support import make_vm, put_vm, uuid_of
+from tests.unit.service.conftest import CloudGuest, Guest
+from tests.unit.support import make_vm, put_vm, told, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
-from virshle.errors import ConflictError
+from virshle.errors import ConflictError, HostError, TimedOutError
 from virshle.plan import AnyOf, Call, Contains, Gone, Greets, GreetsVsock
 from virshle.rpc import Listen, Vsock
 from virshle.service.create import Order, create
-from virshle.service.node import Node
-from virshle.service.ready import listen_steps, ready_wait
+from virshle.service.node import Entry, Node
+from virshle.service.ready import listen_steps, ready_wait, wait_ready
 from virshle.service.start import start
 from virshle.store import Layout
 from virshle.vmm.cloud_hypervisor import CloudHypervisor
@@ -125,3 +125,35 @@ def test_any_of_several_will_do(tmp_path: Path) -> None:
     (tmp_path / "b b").write_text("Y\n")
     assert either.holds()
     assert either.shell() == f"{{ {first.shell()} || {second.shell()}; }}"
+
+
+@pytest.fixture
+def web(node: Node, guest: Guest) -> Entry:
+    create(node, Order("t", "web"))
+    return node.store.find("web")
+
+
+def test_a_guest_is_ready_when_it_says_so(web: Entry, node: Node, host: FakeHost) -> None:
+    vm = web.whole().model_copy(update={"ready": "guest"})
+    start(node, web)
+    (node.layout.run(vm.uuid) / "ready").write_text("X=1\nREADY=1\n")
+    assert wait_ready(node, vm, 30) == "web to say that it is ready"
+    assert "grep -qsxF READY=1" in (web.folder / "commands.log").read_text()
+
+
+def test_a_guest_that_ends_is_not_waited_for(web: Entry, node: Node, host: FakeHost) -> None:
+    vm = web.whole().model_copy(update={"ready": "guest"})
+    start(node, web)
+    host.die()
+    (web.folder / "log/console.log").write_text("Kernel panic\n")
+    with pytest.raises(HostError, match="gave up waiting for web to say") as caught:
+        wait_ready(node, vm, 600)
+    assert "Kernel panic" in told(caught.value)
+
+
+def test_a_guest_that_takes_too_long_is_left_running(web: Entry, node: Node, host: FakeHost) -> None:
+    vm = web.whole().model_copy(update={"ready": "guest"})
+    start(node, web)
+    with pytest.raises(TimedOutError):
+        wait_ready(node, vm, 0.05)
+    assert host.alive
