@@ -35,18 +35,20 @@ def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def read_start(path: Path, most: int = 2**16) -> str:
-    """The first `most` bytes of a file that somebody else may make as large as he likes. Raises OSError."""
-    with path.open("rb") as file:
-        return file.read(most).decode(errors="replace")
+    """The first `most` bytes of a file in a folder that is not ours alone, which somebody else may make as large as he
+    likes: no link is followed, no FIFO waited for. Raises OSError."""
+    return _read(path, most, lambda _: 0)
 
 
 def read_end(path: Path, most: int = 2**16) -> str:
-    """The last `most` bytes of a file in a folder that is not ours alone: no link is followed, no FIFO waited for.
-    Raises OSError."""
+    """The last `most` bytes of one. Raises OSError."""
+    return _read(path, most, lambda size: max(size - most, 0))
+
+
+def _read(path: Path, most: int, start: Callable[[int], int]) -> str:
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        size = os.fstat(handle).st_size
-        return os.pread(handle, most, max(size - most, 0)).decode(errors="replace")
+        return os.pread(handle, most, start(os.fstat(handle).st_size)).decode(errors="replace")
     finally:
         os.close(handle)
 

@@ -18,10 +18,11 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.support import Escape
 from virshle import log
 from virshle.config.paths import Paths
+from virshle.exec import process
 from virshle.plan import executor
 from virshle.service.node import Node
 from virshle.store import Layout, Store
-from virshle.vmm import qemu
+from virshle.vmm import cloud_hypervisor, landlock, qemu
 
 _STARTERS = ("fork", "forkpty", "execv", "execve", "posix_spawn", "posix_spawnp", "system")
 _SENDERS = ("connect", "connect_ex", "sendto", "sendmsg")
@@ -76,11 +77,16 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     monkeypatch.setenv("VIRSHLE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("VIRSHLE_RUN_DIR", str(run))
     monkeypatch.setenv("VIRSHLE_CONFIG", str(config))
+    # Whoever runs the tests: an ordinary user, unless a test says root (see `root`).
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(process, "_FD", 9)
     yield
     shutil.rmtree(run, ignore_errors=True)
     log.set_level(0)
     log._warned.clear()
     qemu.version.cache_clear()
+    cloud_hypervisor.version.cache_clear()
+    landlock.landlock_works.cache_clear()
     executor.observers.clear()
 
 
@@ -117,3 +123,11 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHost]:
     host = FakeHost.install(monkeypatch, tmp_path / "bin")
     yield host
     host.die()
+
+
+@pytest.fixture
+def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of QEMU, whatever this machine has."""
+    for name in ("code", "vars"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(qemu, "find_firmware", lambda arch: (tmp_path / "code", tmp_path / "vars"))

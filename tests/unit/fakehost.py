@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -16,10 +17,17 @@ from tests.unit.support import Held, record_of
 from virshle.exec import Command
 from virshle.exec import process as launcher
 from virshle.store import Layout
-from virshle.store.layout import process_record
+from virshle.vmm import account, cloud_hypervisor, qemu
+from virshle.vmm.driver import Place
 
 QEMU = "qemu-system-x86_64"
-PROGRAMS = (QEMU, "qemu-system-aarch64", "ssh", "ssh-keygen", "mkfs.vfat", "mcopy", "flock", "setsid", "socat")
+CLOUD_HYPERVISOR = "cloud-hypervisor"
+PROGRAMS = (
+    *(QEMU, "qemu-system-aarch64", "ssh", "ssh-keygen", "mkfs.vfat", "mcopy", "flock", "setsid", "socat"),
+    *("setpriv", "systemd-run", "systemctl", "useradd", "cp", "truncate", "find"),
+)
+"""What is installed, and nothing else that this machine may have."""
+NO_KVM = "/dev/kvm is not there"
 
 
 @dataclass
@@ -35,6 +43,31 @@ class _Ended:
         return self.stdout, self.stderr
 
 
+@dataclass(frozen=True)
+class FakeScript:
+    """What a vmm.sh says, read as the shell would."""
+
+    record: Path
+    token: str
+    stale: tuple[Path, ...]
+    helpers: tuple[str, ...]
+    argv: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> FakeScript:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        (stale,) = (shlex.split(line) for line in lines if line.startswith("rm -f -- "))
+        (become,) = (shlex.split(line) for line in lines if line.startswith("exec ") and " </dev/null >>" in line)
+        values = dict(line.split("=", 1) for line in lines if line.startswith(("record=", "token=")))
+        return cls(
+            record=Path(*shlex.split(values["record"])),
+            token=values["token"],
+            stale=tuple(map(Path, stale[3:])),
+            helpers=tuple(line[2:].partition(" ) 9>&-")[0] for line in lines if ") 9>&-" in line),
+            argv=tuple(become[1 : become.index("</dev/null")]),
+        )
+
+
 @dataclass
 class FakeHost:
     calls: list[tuple[str, ...]] = field(default_factory=list)
@@ -42,25 +75,50 @@ class FakeHost:
     """Handed to each call."""
     alive: list[Held] = field(default_factory=list)
     """Records that VM processes hold; all of them have this test's pid."""
+    started: list[FakeScript] = field(default_factory=list)
+    """Every VMM that ever began."""
+    units: set[str] = field(default_factory=set)
+    """Of systemd: those that run, and those that failed and were not forgotten."""
+    users: set[str] = field(default_factory=set)
+    owners: dict[str, str] = field(default_factory=dict)
+    """Given by chown."""
     before: Callable[[tuple[str, ...]], None] = lambda argv: None
     """May raise, or act, before a command is done."""
+    kvm: str = NO_KVM
+    """Why it is not to be had."""
+    programs: Path = Path()
     answers: dict[str, str] = field(default_factory=dict)
     """What a program prints."""
-    launched: Callable[[Path], None] = lambda run: None
-    """Is given the runtime folder of a VM whose process was launched."""
+    launched: Callable[[], None] = lambda: None
+    """Called when a VM's process was launched."""
 
     @classmethod
     def install(cls, monkeypatch: pytest.MonkeyPatch, programs: Path) -> FakeHost:
+        """Without KVM, cloud-hypervisor and systemd; an ordinary user's."""
         host = cls()
         host.answers |= {"stat": "ext2/ext3\n", QEMU: "QEMU emulator version 7.2.22 (Debian)\n"}
         host.answers["qemu-system-aarch64"] = host.answers[QEMU]
         programs.mkdir()
-        for name in PROGRAMS:
-            (programs / name).write_text("")
-            (programs / name).chmod(0o755)
-        monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+        host.programs = programs
+        monkeypatch.setattr(importlib.import_module("virshle.exec.run"), "_path", lambda: str(programs))
+        host.have(*PROGRAMS)
+        for module in (qemu, cloud_hypervisor):
+            monkeypatch.setattr(module, "kvm_problem", lambda *_: host.kvm)
+        monkeypatch.setattr(qemu, "_VSOCK", programs / "no-vsock")
+        monkeypatch.setattr(account, "_uid", lambda user: os.getuid() if user in host.users else None)
         monkeypatch.setattr(importlib.import_module("virshle.exec.run"), "_open", host.open)
         return host
+
+    def have(self, *names: str) -> None:
+        for name in names:
+            (self.programs / name).write_text("")
+            (self.programs / name).chmod(0o755)
+
+    def have_cloud_hypervisor(self, version: str = "v53.0.0") -> None:
+        """And all that it needs."""
+        self.kvm = ""
+        self.have(CLOUD_HYPERVISOR, "passt")
+        self.answers[CLOUD_HYPERVISOR] = f"{CLOUD_HYPERVISOR} {version}\n"
 
     def open(self, command: Command, locks: tuple[int, ...]) -> _Ended:
         argv = command.argv
@@ -80,7 +138,8 @@ class FakeHost:
 
     @property
     def launches(self) -> list[tuple[str, ...]]:
-        return [argv for argv in self.calls if launcher._LAUNCHER in argv]
+        """By the shell or by systemd."""
+        return [argv for argv in self.calls if launcher._LAUNCHER in argv or argv[0] == "systemd-run"]
 
     @property
     def kills(self) -> list[tuple[str, ...]]:
@@ -90,12 +149,12 @@ class FakeHost:
         """Whether a command with all these words was run."""
         return any(set(words) <= set(argv) for argv in self.calls)
 
-    def run_vm(self, layout: Layout, uuid: UUID) -> Path:
+    def run_vm(self, layout: Layout, uuid: UUID, token: str = "token") -> Path:
         """As if this test were the VM's process; the runtime folder."""
-        run = layout.run(uuid)
-        run.mkdir(parents=True, exist_ok=True)
-        self.alive.append(Held(process_record(layout.vm(uuid))))
-        return run
+        place = Place(layout.vm(uuid), layout.run(uuid))
+        place.run.mkdir(parents=True, exist_ok=True)
+        self.alive.append(Held(place.record, record_of(os.getpid(), token)))
+        return place.run
 
     def die(self) -> None:
         """The VM's process ends by itself."""
@@ -154,23 +213,63 @@ class FakeHost:
             if word.startswith("/") and not Path(word).exists():
                 raise FileNotFoundError(2, "No such file or directory", word)
 
+    def _touch(self, words: tuple[str, ...]) -> None:
+        Path(words[-1]).touch()
+
+    def _chmod(self, words: tuple[str, ...]) -> None:
+        for word in words[words.index("--") + 1 :]:
+            Path(word).chmod(int(words[0], 8))
+
+    def _chown(self, words: tuple[str, ...]) -> None:
+        options, files = words[: words.index("--")], words[words.index("--") + 1 :]
+        assert options[0] == "--no-dereference"
+        user = options[1].partition(":")[0]
+        if user not in self.users:
+            raise OSError(22, f"invalid user: {user}")
+        for file in files:
+            Path(file).lstat()
+            self.owners[file] = user
+
+    def _useradd(self, words: tuple[str, ...]) -> None:
+        self.users.add(words[-1])
+
+    def _systemctl(self, words: tuple[str, ...]) -> None:
+        verb, unit = words
+        assert verb == "reset-failed"
+        self.units.discard(unit.removesuffix(".service"))
+
+    def _systemd_run(self, words: tuple[str, ...]) -> None:
+        options, command = words[: words.index("--")], words[words.index("--") + 1 :]
+        (unit,) = (word.removeprefix("--unit=") for word in options if word.startswith("--unit="))
+        if unit in self.units:
+            raise OSError(17, f"Unit {unit}.service was already loaded or has a fragment file.")
+        self.units.add(unit)
+        self._launch(command)
+
     def _sh(self, words: tuple[str, ...]) -> None:
-        """A launch, its undo, or a kill."""
+        """A launch, its undo, or a cut of the power."""
         _, script, _, *given = words
         if script == launcher._LAUNCHER:
-            self._launch(*given)
-        elif script == launcher.kill(1).argv[2]:
-            assert given == [str(os.getpid())]
+            self._launch((*given, "run"))
+        elif script == launcher._CUT:
+            pid, record = given
+            assert (pid, Path(record).exists()) == (str(os.getpid()), True)
             self.die()
         else:
-            assert script == launcher.kill_launched(Path(), "").argv[2]
+            assert script == launcher._KILL
             record, token = given
             if Path(record).read_text().split()[-1:] == [token]:
                 self.die()
 
-    def _launch(self, record: str, token: str, sockets: str, *_: str) -> None:
-        held = Held(Path(record), record_of(os.getpid(), token))
-        for path in [*Path(sockets).glob("*.sock"), Path(sockets) / "ready"]:
-            path.unlink(missing_ok=True)
+    def _launch(self, command: Sequence[str]) -> None:
+        *prefix, path, verb = command
+        assert verb == "run"
+        assert not prefix or (prefix[0], prefix[-1]) == ("setpriv", "--")
+        assert Path(path).stat().st_mode & 0o111
+        script = FakeScript.read(Path(path))
+        held = Held(script.record, record_of(os.getpid(), script.token))
+        for stale in script.stale:
+            stale.unlink(missing_ok=True)
         self.alive.append(held)
-        self.launched(Path(sockets))
+        self.started.append(script)
+        self.launched()

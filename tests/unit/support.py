@@ -11,6 +11,7 @@ from typing import Any
 from uuid import NAMESPACE_DNS, UUID, uuid5
 
 from virshle.errors import VirshleError
+from virshle.exec import process
 from virshle.model.vm import Vm
 from virshle.store.layout import Layout, definition, link_target
 
@@ -72,14 +73,16 @@ def link(path: Path, uuid: UUID) -> None:
     path.symlink_to(link_target(uuid))
 
 
-def record_of(pid: int, token: str = "token") -> str:
-    """The record that the launcher would have written for it."""
-    start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{pid} {start} {BOOT_ID.read_text().strip()} {token}\n"
+def record_of(pid: int, token: str = "token", boot: str = "") -> str:
+    """The record that `vmm.sh run` would have written for it."""
+    return f"{pid} {boot or BOOT_ID.read_text().strip()} {token}\n"
 
 
 class Held:
-    """A record that a process holds as a VMM does: by an flock of its own. Raises BlockingIOError where one does."""
+    """A record that a process holds as a VMM does: by an flock of its own. Raises BlockingIOError where one does.
+
+    A VMM has it as its descriptor 9, which in this process may be anything: the one it is here takes its place.
+    """
 
     def __init__(self, record: Path, text: str | None = None) -> None:
         self.record = record
@@ -89,6 +92,7 @@ class Held:
         except BaseException:
             os.close(self.fd)
             raise
+        process._FD = self.fd
         record.write_text(record_of(os.getpid()) if text is None else text)
 
     def end(self) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import os
 import pwd
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from tests.unit.support import open_descriptors
 from virshle import fs
 from virshle.errors import ConflictError, HostError, VirshleError
-from virshle.fs import Lock, expand, explained, try_lock, write_atomic
+from virshle.fs import Lock, expand, explained, read_end, read_start, try_lock, write_atomic
 
 
 def _mode(path: Path) -> int:
@@ -222,6 +223,29 @@ def test_who_waits_is_told_once_and_only_after_a_second(tmp_path: Path, monkeypa
                 Lock(tmp_path, patience=patience, told=lambda folder: told.append((folder, clock[0])))
     assert [folder for folder, _ in told] == [tmp_path]
     assert 1 <= told[0][1] < 1.1
+
+
+@pytest.mark.parametrize(("read", "found"), [(read_start, "abc"), (read_end, "xyz")])
+def test_of_a_file_that_may_be_huge_only_a_part_is_read(
+    read: Callable[[Path, int], str], found: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "huge"
+    file.write_bytes(b"abc" + b"." * 2**20 + b"xyz")
+    assert read(file, 3) == found
+    file.write_bytes(b"\xff!")
+    assert read(file, 100) == "\ufffd!"
+
+
+@pytest.mark.parametrize("read", [read_start, read_end])
+def test_in_a_folder_of_anothers_nothing_is_followed_or_waited_for(read: Callable[[Path], str], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "link").symlink_to("secret")
+    os.mkfifo(tmp_path / "fifo")
+    before = open_descriptors()
+    for name in ("link", "fifo", "missing", "."):
+        with pytest.raises(OSError):
+            read(tmp_path / name)
+    assert open_descriptors() == before
 
 
 def test_a_path_may_begin_in_another_folder(tmp_path: Path) -> None:

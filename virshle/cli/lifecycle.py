@@ -19,6 +19,7 @@ from virshle.service.node import Entry, Node
 from virshle.service.ready import wait_ready
 from virshle.service.select import Selection, select
 from virshle.service.show import emulated, state_of
+from virshle.service.start import Started
 from virshle.service.start import start as start_vm
 
 
@@ -83,7 +84,7 @@ def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
 def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: float) -> int:
     """Starts each, then waits for all of them at once."""
     started: list[Entry] = []
-    listened: dict[UUID, bool] = {}
+    known: dict[UUID, Started] = {}
 
     def begin(entry: Entry) -> None:
         done = start_vm(node, entry, listen=wait)
@@ -92,11 +93,12 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
             if not done.already and (slow := emulated(done.launch)):
                 log.warn(f"VMs run by {slow}")
         started.append(entry)
-        listened[entry.uuid] = not done.already
+        known[entry.uuid] = done
 
     def ready(entry: Entry) -> None:
         began = time.monotonic()
-        what = wait_ready(node, entry.whole(), timeout, listened=listened[entry.uuid])
+        done = known[entry.uuid]
+        what = wait_ready(node, entry.whole(), timeout, listened=not done.already, launch=done.launch)
         if node.dry_run is None:
             told(f"waited {time.monotonic() - began:.1f} s for {what}; next: v ssh {entry.name}")
 

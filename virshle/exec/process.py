@@ -106,6 +106,8 @@ def recorded(record: Path) -> Recorded | None:
         return None
     try:
         written = _parse(os.pread(handle, 256, 0))
+    except OSError:
+        return None
     finally:
         os.close(handle)
     return Recorded(written[2], written[1] == _BOOT_ID.read_text(encoding="ascii").strip()) if written else None

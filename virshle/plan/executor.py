@@ -16,7 +16,7 @@ from typing import Literal
 from virshle import exec as host
 from virshle import log
 from virshle.errors import HostError, TimedOutError, VirshleError
-from virshle.fs import Lock, explained, write_atomic
+from virshle.fs import Lock, explained, read_end, write_atomic
 from virshle.plan.progress import Progress, Silent, watch
 from virshle.plan.steps import Call, Plan, Run, Step, Wait, Write
 
@@ -208,6 +208,6 @@ def _tails(files: tuple[Path, ...]) -> list[str]:
     lines = []
     for file in files:
         with suppress(OSError):
-            last = file.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
+            last = read_end(file).splitlines()[-12:]
             lines += [f"last lines of {file}:", *(f"  {log.printable(line)}" for line in last)]
     return lines

@@ -43,10 +43,14 @@ class Listen:
             with suppress(FileNotFoundError):
                 self.socket.unlink()
             listener = Socket(AF_UNIX, SOCK_STREAM)
-            listener.bind(str(self.socket))
-            # The folder lets in nobody but the VMM's user, who may not be us.
-            self.socket.chmod(0o666)
-            listener.listen(8)
+            try:
+                listener.bind(str(self.socket))
+                # The folder lets in nobody but the VMM's user, who may not be us.
+                self.socket.chmod(0o666)
+                listener.listen(8)
+            except BaseException:
+                listener.close()
+                raise
         Thread(target=self._serve, args=(listener,), daemon=True).start()
         return {}
 
@@ -55,14 +59,16 @@ class Listen:
             with suppress(OSError):
                 connection, _ = listener.accept()
                 with connection:
-                    self._keep(_message(connection))
+                    # Who only looks whether somebody listens says nothing.
+                    if message := _message(connection):
+                        self._keep(message)
 
     def _keep(self, message: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         handle = os.open(self.file, flags, 0o600)
         try:
-            if os.fstat(handle).st_size < _MOST:
-                os.write(handle, message.rstrip(b"\n") + b"\n")
+            left = max(_MOST - os.fstat(handle).st_size, 0)
+            os.write(handle, (message.rstrip(b"\n") + b"\n")[:left])
         finally:
             os.close(handle)
 

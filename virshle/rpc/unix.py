@@ -16,6 +16,9 @@ def explained() -> Iterator[None]:
     """Whatever goes wrong with HTTP itself is an OSError, as all else is."""
     try:
         yield
+    except http.client.RemoteDisconnected:
+        # An OSError already, and who died at a request has spoken HTTP well enough.
+        raise
     except http.client.HTTPException as error:
         raise OSError(f"it does not speak HTTP ({error!r})") from error
 

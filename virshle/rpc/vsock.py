@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,19 +28,23 @@ class Vsock:
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
             connection.settimeout(timeout)
+            deadline = time.monotonic() + timeout
             connection.connect(address)
             if self.path:
-                self._ask(connection)
+                self._ask(connection, deadline)
+            connection.settimeout(timeout)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _ask(self, connection: socket.socket) -> None:
+    def _ask(self, connection: socket.socket, deadline: float) -> None:
         connection.sendall(f"CONNECT {self.port}\n".encode())
         # Byte by byte: what the guest says first may follow at once.
         line = b""
         while not line.endswith(b"\n"):
+            # Never 0, by which it would not wait at all.
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
             byte = connection.recv(1)
             if not byte or len(line) > _LONGEST:
                 raise ConnectionRefusedError(f"nobody listens on port {self.port} of the guest's vsock")

@@ -118,9 +118,9 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
         if not force:
             check_deletable(node, [entry])
         journal = command_log(entry.folder)
+        launch = read_launch(place)
         if process:
             apply(Plan(entry.name, end_steps(entry.name, place, process), journal))
-        launch = read_launch(place)
         with node.registry():
             apply(Plan(entry.name, leave(node.layout, entry.uuid), journal))
         if launch and launch.unit:

@@ -17,11 +17,12 @@ def listen_steps(driver: Driver, place: Place) -> list[Step]:
     return [Call("listen for what the guest says", Listen(socket, place.ready))] if socket else []
 
 
-def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool) -> Wait:
+def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool, launch: Launch | None = None) -> Wait:
     """What to wait for until it is ready. `listened`: since before it ran; else it may have said all that it has to
-    say, and its ssh server tells instead. Raises ConflictError where nothing can say so."""
+    say, and its ssh server tells instead. `launch`: where it is known already; a dry run writes none. Raises
+    ConflictError where nothing can say so."""
     place = node.place(vm.uuid)
-    launch = read_launch(place)
+    launch = launch or read_launch(place)
     until: Condition
     if vm.ready == "guest":
         why, until = f"{vm.name} to say that it is ready", Contains(place.ready, "READY=1")
@@ -54,9 +55,9 @@ def vsock_of(launch: Launch | None, place: Place, port: int = 22) -> Vsock | Non
     return driver_of(launch, place).vsock(place, launch.cid, port)
 
 
-def wait_ready(node: Node, vm: Vm, timeout: float, *, listened: bool = False) -> str:
+def wait_ready(node: Node, vm: Vm, timeout: float, *, listened: bool = False, launch: Launch | None = None) -> str:
     """What was waited for. Raises TimedOutError; the VM is left as it is."""
-    step = ready_wait(node, vm, timeout, listened=listened)
+    step = ready_wait(node, vm, timeout, listened=listened, launch=launch)
     with node.apply() as apply:
         apply(node.plan(vm, step))
     return step.why

@@ -99,7 +99,11 @@ def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
 
 def check_files(vm: Vm, folder: Path) -> None:
     """Raises ConflictError where a file that it needs is missing, or is no file in its own folder."""
-    boot = [vm.boot.kernel, vm.boot.initrd] if isinstance(vm.boot, KernelBoot) else []
+    if isinstance(vm.boot, KernelBoot):
+        boot = [vm.boot.kernel, vm.boot.initrd]
+    else:
+        # The first start makes it.
+        boot = [vm.boot.variables] if os.path.lexists(folder / vm.boot.variables) else []
     for name in [*(disk.file for disk in vm.disks), *boot]:
         path = folder / name
         try:

@@ -56,16 +56,20 @@ def may_open(user: str | None, path: Path) -> bool:
     if user is None:
         return os.access(path, os.R_OK | os.W_OK)
     status = path.stat()
-    if status.st_mode & 0o006 == 0o006:
-        return True
-    return status.st_mode & 0o060 == 0o060 and status.st_gid in _gids(user)
+    # The first class that is the user's decides, whatever the others may (path_resolution(7)).
+    mine = ((status.st_uid == _uid(user), 0o600), (status.st_gid in _gids(user), 0o060), (True, 0o006))
+    wanted = next(bits for applies, bits in mine if applies)
+    return status.st_mode & wanted == wanted
 
 
 def _gids(user: str) -> set[int]:
+    """Its groups, or those that it will be made with."""
     import grp
 
-    names = {user, "kvm"}
-    return {group.gr_gid for group in grp.getgrall() if group.gr_name in names or user in group.gr_mem}
+    try:
+        return set(os.getgrouplist(user, pwd.getpwnam(user).pw_gid))
+    except KeyError:
+        return {group.gr_gid for group in grp.getgrall() if group.gr_name == "kvm"}
 
 
 def hand_over(

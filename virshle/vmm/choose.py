@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from virshle.errors import ConfigError
+from virshle.errors import VirshleError
 from virshle.vmm.cloud_hypervisor import CloudHypervisor
 from virshle.vmm.driver import Choice, Driver, Launch, Place
 from virshle.vmm.qemu import Qemu
@@ -23,7 +23,7 @@ def check_hypervisor(wanted: str, user: str | None) -> None:
         return
     try:
         CloudHypervisor().available(user)
-    except ConfigError:
+    except VirshleError:
         Qemu().available(user)
 
 
@@ -34,7 +34,7 @@ def choose(vm: Vm, user: str | None) -> Choice:
         return _DRIVERS[vm.hypervisor].choose(vm, user)
     try:
         return CloudHypervisor().choose(vm, user)
-    except ConfigError as problem:
+    except VirshleError as problem:
         return replace(Qemu().choose(vm, user), instead=problem.message)
 
 

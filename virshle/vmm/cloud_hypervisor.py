@@ -75,7 +75,8 @@ class CloudHypervisor:
             ),
             # Serial port and stdout are one.
             output=place.console_log,
-            stale=(api_socket(place), Path(vsock(place)), *map(Path, _net_sockets(machine))),
+            # Nor are the events of an earlier run this one's.
+            stale=(api_socket(place), Path(vsock(place)), *map(Path, _net_sockets(machine)), events(place, launch)),
             power_button=_request(place, "vm.power-button").shell(),
             helpers=tuple(_passt(machine)),
         )

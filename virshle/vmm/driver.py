@@ -192,5 +192,5 @@ def read_launch(place: Place) -> Launch | None:
         data = json.loads(place.launch.read_bytes())
         launch = Launch(**{key: value for key, value in data.items() if key in known})
         return launch if isinstance(launch.ssh_port, int | None) and isinstance(launch.cid, int | None) else None
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None

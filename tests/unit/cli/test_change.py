@@ -82,7 +82,28 @@ def test_a_vm_goes_its_way(guest: Guest, v: V) -> None:
     assert _names(v) == []
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "delete", "info"])
+def test_vms_stand_still_and_go_on(guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    assert v("pause", "web") == (5, "", "error: web is stopped\nhint: start it: v start web\n")
+    v("start", "web")
+    assert v("resume", "web") == (0, "", "web is running already\n")
+    assert v("pause", "web") == (0, "", "paused web\n")
+    assert _names(v, "--state", "paused") == ["web"]
+    assert v("pause", "web") == (0, "", "web is paused already\n")
+    assert v("resume", "web") == (0, "", "resumed web\n")
+    assert _names(v, "--state", "running") == ["web"]
+
+
+def test_of_all_those_are_paused_that_run(guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    assert v("pause", "--all") == (0, "", "no VM matches: nothing to do\n")
+    v("start", "web")
+    v("create", "-t", "t", "db")
+    assert v("resume", "--all") == (0, "", "no VM matches: nothing to do\n")
+    assert v("pause", "--all") == (0, "", "paused web\n")
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "delete", "info", "pause", "resume"])
 def test_nothing_named_is_a_usage_error(verb: str, guest: Guest, v: V) -> None:
     v("create", "-t", "t", "web")
     ran = v(verb)
@@ -137,7 +158,17 @@ def test_an_empty_word_deletes_nothing(guest: Guest, v: V, layout: Layout) -> No
     assert _names(v) == ["bad"]
 
 
-@pytest.mark.parametrize("words", [["create", "-t", "t", "x"], ["start", "web"], ["delete", "web"], ["stop", "web"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["create", "-t", "t", "x"],
+        ["create", "-t", "t", "x", "--start", "--wait"],
+        ["start", "web"],
+        ["start", "web", "--wait"],
+        ["delete", "web"],
+        ["stop", "web"],
+    ],
+)
 def test_a_dry_run_prints_a_script_and_does_nothing(words: list[str], guest: Guest, v: V, layout: Layout) -> None:
     v("create", "-t", "t", "web")
     before = snapshot(layout.paths.state)

@@ -122,9 +122,9 @@ def test_info_tells_all_in_each_format(two: None, v: V) -> None:
 
 
 def test_logs_are_given_as_they_are(two: None, layout: Layout, v: V) -> None:
-    log = layout.vm(uuid_of("web")) / "log"
-    (log / "console.log").write_text("login:\n")
-    (log / "commands.log").write_text("# t\ncp a b\n")
+    folder = layout.vm(uuid_of("web"))
+    (folder / "log/console.log").write_text("login:\n")
+    (folder / "commands.log").write_text("# t\ncp a b\n")
     assert v("logs", "web") == (0, "login:\n", "")
     assert v("logs", "web", "--commands").out == "# t\ncp a b\n"
     ran = v("logs", "web", "--vmm")

@@ -33,6 +33,15 @@ def test_a_file_that_is_not_there_contains_nothing(tmp_path: Path) -> None:
     assert not Contains(tmp_path / "ready", "READY=1").holds()
 
 
+def test_what_is_no_file_of_its_own_contains_nothing(tmp_path: Path) -> None:
+    """The folder is the VMM's user's, who may be hostile."""
+    (tmp_path / "elsewhere").write_text("READY=1\n")
+    (tmp_path / "link").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    assert not any(Contains(tmp_path / name, "READY=1").holds() for name in ("link", "fifo", "folder"))
+
+
 def test_gone_is_the_process_not_the_record(tmp_path: Path) -> None:
     record = tmp_path / "vmm.pid"
     assert Gone(record).holds()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,10 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from virshle.errors import HostError, TimedOutError
-from virshle.rpc import Qmp
+from virshle.rpc import Http, Qmp
 from virshle.service.node import Node
 from virshle.store import Layout
-from virshle.vmm import qemu
+from virshle.vmm import cloud_hypervisor
 
 
 @pytest.fixture
@@ -21,13 +23,6 @@ def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.raw"
     path.write_bytes(b"\1" * 4096)
     return path
-
-
-@pytest.fixture
-def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("code", "vars"):
-        (tmp_path / name).write_text(name)
-    monkeypatch.setattr(qemu, "find_firmware", lambda arch: (tmp_path / "code", tmp_path / "vars"))
 
 
 @pytest.fixture
@@ -84,6 +79,66 @@ class Guest:
                 raise TimedOutError("QEMU did not answer within 0 s")
             if request.command == "system_powerdown":
                 self.power_button()
+            self.status = {"stop": "paused", "cont": "running"}.get(request.command, self.status)
             return {"status": self.status}
 
         monkeypatch.setattr(Qmp, "send", send)
+
+
+@pytest.fixture
+def cloud(host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CloudGuest:
+    """On a host where cloud-hypervisor runs VMs."""
+    host.have_cloud_hypervisor()
+    (tmp_path / "CLOUDHV.fd").touch()
+    monkeypatch.setattr(cloud_hypervisor, "find_firmware", lambda wanted, arch: tmp_path / "CLOUDHV.fd")
+    return CloudGuest(host, monkeypatch)
+
+
+class CloudGuest:
+    """cloud-hypervisor as far as its socket and its events show it."""
+
+    def __init__(self, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host = host
+        self.asked: list[str] = []
+        self.refused: dict[str, str] = {}
+        self.power_button: Callable[[], object] = self.power_off
+        self.before: Callable[[str], None] = lambda endpoint: None
+        monkeypatch.setattr(Http, "send", lambda request: self._send(request))
+        host.launched = lambda: self.says(("vmm", "starting"))
+
+    def says(self, *events: tuple[str, str]) -> None:
+        (file,) = (word[5:] for word in self.host.started[-1].argv if word.endswith(".events.json"))
+        with Path(file).open("a") as stream:
+            for source, event in events:
+                stream.write(json.dumps({"source": source, "event": event, "properties": None}, indent=2) + "\n\n")
+
+    def power_off(self) -> None:
+        self.says(("vm", "shutdown"), ("vm", "deleted"), ("vmm", "shutdown"))
+        self.host.die()
+
+    def _send(self, request: Http) -> dict[str, Any]:
+        self.asked.append(request.endpoint)
+        self.before(request.endpoint)
+        if not self.host.alive:
+            raise HostError("nobody listens")
+        if request.endpoint in self.refused:
+            raise HostError(self.refused[request.endpoint])
+        events = {"vm.boot": ("vm", "booted"), "vm.pause": ("vm", "paused"), "vm.resume": ("vm", "resumed")}
+        if request.endpoint in events:
+            self.says(events[request.endpoint])
+        if request.endpoint == "vm.power-button":
+            self.power_button()
+        return {}
+
+
+@pytest.fixture
+def root(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who calls is root, where no systemd runs; the VMMs' user has what it needs."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    host.users.add("virshle-vmm")
+
+
+@pytest.fixture
+def systemd(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And systemd does."""
+    monkeypatch.setattr("virshle.vmm.systemd._BOOTED", tmp_path)

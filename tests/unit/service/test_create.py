@@ -30,16 +30,32 @@ def test_a_vm_is_created_whole(node: Node, layout: Layout, image: Path) -> None:
     folder = layout.vm(vm.uuid)
     assert (folder / "disk/os").read_bytes() == image.read_bytes().ljust(2**20, b"\0")
     assert (folder / "disk/data").stat().st_size == 2**21
-    assert (folder / "boot/efivars.fd").read_text() == "vars"
     assert node.store.find("web").whole() == vm
     assert sorted(path.name for path in layout.vms.iterdir()) == [str(vm.uuid)]
+
+
+@pytest.mark.parametrize("lack", ["cloud-hypervisor", "KVM"])
+def test_what_nothing_here_could_run_is_not_made(lack: str, node: Node, layout: Layout, host: FakeHost) -> None:
+    config = layout.paths.config
+    config.write_text(config.read_text().replace('name = "t"', 'name = "t"\nhypervisor = "cloud-hypervisor"'))
+    host.have_cloud_hypervisor()
+    create(Node(layout.paths), Order("t", "works"))
+    before = _state(layout)
+    if lack == "KVM":
+        host.kvm = "/dev/kvm is not there"
+    else:
+        (host.programs / lack).unlink()
+    with pytest.raises(ConfigError, match=lack) as caught:
+        create(Node(layout.paths), Order("t", "web"))
+    assert caught.value.exit_code == 3
+    assert _state(layout) == before
 
 
 def test_its_definition_is_private_and_its_commands_are_kept(node: Node, layout: Layout) -> None:
     (vm,) = create(node, Order("t", "web"))
     folder = layout.vm(vm.uuid)
     assert (folder / "vm.json").stat().st_mode & 0o777 == 0o600
-    kept = (folder / "log/commands.log").read_text()
+    kept = (folder / "commands.log").read_text()
     assert "cp --reflink=auto" in kept
     assert "mv -T" in kept
     assert kept.index("mkdir") < kept.index("cp --reflink") < kept.index("mv -T")

@@ -12,10 +12,12 @@ from tests.unit.support import Held, make_vm, put_broken, put_vm, record_of, sna
 from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError, TimedOutError, VirshleError
 from virshle.fs import Lock, try_lock
 from virshle.service.create import Order, create
-from virshle.service.lifecycle import delete, start, stop, wait_ready
+from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
+from virshle.service.start import start
 from virshle.store import Layout
-from virshle.store.layout import process_record
+from virshle.vmm.driver import Machine, read_launch
+from virshle.vmm.qemu import Qemu
 
 BAD = uuid_of("bad")
 
@@ -34,7 +36,8 @@ def test_a_start_runs_the_vm_and_tells_how(web: Entry, node: Node, host: FakeHos
     assert (started.already, started.launch.version) == (False, "7.2.22")
     assert node.process(web.uuid) is not None
     assert host.ran("mkfs.vfat")
-    assert host.ran(f"guest={web.name}")
+    (script,) = host.started
+    assert script.argv == Qemu().vmm(Machine(web.whole(), node.place(web.uuid), started.launch)).argv
 
 
 def test_the_vmm_holds_no_lock_of_ours(web: Entry, node: Node, host: FakeHost) -> None:
@@ -58,7 +61,11 @@ def test_a_running_vm_is_left_as_it_is(web: Entry, node: Node, host: FakeHost) -
 @pytest.mark.parametrize("name", ["disk/os", "boot/efivars.fd"])
 def test_a_vm_without_its_files_is_not_started(how: str, name: str, web: Entry, node: Node, host: FakeHost) -> None:
     path = web.folder / name
-    path.unlink()
+    path.unlink(missing_ok=True)
+    if (name, how) == ("boot/efivars.fd", "missing"):
+        start(node, web)
+        assert path.read_text() == "vars"  # made where it is not there
+        return
     if how == "a folder":
         path.mkdir()
     elif how == "a link to elsewhere":
@@ -76,7 +83,7 @@ def test_a_folder_on_the_way_may_not_lead_elsewhere(web: Entry, node: Node, tmp_
 
 
 def test_a_qemu_that_dies_at_once_is_told_with_its_log(web: Entry, node: Node, host: FakeHost) -> None:
-    def die(run: Path) -> None:
+    def die() -> None:
         (web.folder / "log/vmm.log").write_text("qemu: no such machine\n")
         host.die()
 
@@ -88,7 +95,7 @@ def test_a_qemu_that_dies_at_once_is_told_with_its_log(web: Entry, node: Node, h
 
 
 def test_a_start_that_fails_late_ends_what_it_started(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
-    def interrupt(run: Path) -> None:
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
     host.launched = interrupt
@@ -149,7 +156,7 @@ def test_only_force_cuts_its_power(web: Entry, node: Node, host: FakeHost, guest
     start(node, web)
     guest.power_button = lambda: None
     assert stop(node, web, force=True, timeout=0.05).how == "by force"
-    assert [argv[-1] for argv in host.kills] == [str(os.getpid())]
+    assert [argv[-2:] for argv in host.kills] == [(str(os.getpid()), str(node.place(web.uuid).record))]
     assert node.process(web.uuid) is None
 
 
@@ -245,37 +252,6 @@ def test_a_delete_that_is_interrupted_is_finished_by_the_next_change(
     assert [path.name for path in layout.vms.iterdir()] == [str(node.store.find("web").uuid)]
 
 
-def test_a_guest_is_ready_when_it_says_so(web: Entry, node: Node, host: FakeHost) -> None:
-    vm = web.whole().model_copy(update={"ready": "guest"})
-    start(node, web)
-    (node.layout.run(vm.uuid) / "ready").write_text("X=1\nREADY=1\n")
-    assert wait_ready(node, vm, 30) == "web to say that it is ready"
-    assert "grep -qsxF READY=1" in (web.folder / "log/commands.log").read_text()
-
-
-def test_a_guest_that_ends_is_not_waited_for(web: Entry, node: Node, host: FakeHost) -> None:
-    vm = web.whole().model_copy(update={"ready": "guest"})
-    start(node, web)
-    host.die()
-    (web.folder / "log/console.log").write_text("Kernel panic\n")
-    with pytest.raises(HostError, match="gave up waiting for web to say") as caught:
-        wait_ready(node, vm, 600)
-    assert "Kernel panic" in told(caught.value)
-
-
-def test_a_guest_that_takes_too_long_is_left_running(web: Entry, node: Node, host: FakeHost) -> None:
-    vm = web.whole().model_copy(update={"ready": "guest"})
-    start(node, web)
-    with pytest.raises(TimedOutError):
-        wait_ready(node, vm, 0.05)
-    assert host.alive
-
-
-def test_without_a_net_nothing_says_when_a_guest_with_ssh_is_ready(node: Node) -> None:
-    with pytest.raises(ConflictError, match="nothing says when web is ready"):
-        wait_ready(node, make_vm(nets=[], ready="ssh"), 1)
-
-
 def test_a_vm_for_a_hypervisor_we_cannot_drive_is_not_started(node: Node, layout: Layout, host: FakeHost) -> None:
     put_vm(layout, make_vm("ch", hypervisor="cloud-hypervisor"))
     with pytest.raises(ConfigError, match="cloud-hypervisor"):
@@ -286,14 +262,12 @@ def test_a_vm_for_a_hypervisor_we_cannot_drive_is_not_started(node: Node, layout
 def test_a_start_is_recorded_with_its_token_in_the_vms_own_folder(web: Entry, node: Node, host: FakeHost) -> None:
     launch = start(node, web).launch
     assert launch is not None
-    assert process_record(web.folder).read_text() == record_of(os.getpid(), launch.token)
+    assert (web.folder / "vmm.pid").read_text() == record_of(os.getpid(), launch.token)
     (argv,) = host.launches
-    assert argv[4:8] == (
-        str(process_record(web.folder)),
-        launch.token,
-        str(node.layout.run(web.uuid)),
-        str(web.folder / "log/vmm.log"),
-    )
+    assert argv[-1] == str(web.folder / "vmm.sh")
+    (script,) = host.started
+    assert (script.record, script.token) == (web.folder / "vmm.pid", launch.token)
+    assert read_launch(node.place(web.uuid)) == launch
 
 
 def test_no_two_starts_have_one_token(web: Entry, node: Node, host: FakeHost) -> None:
@@ -320,14 +294,14 @@ def test_a_failed_start_never_ends_what_another_started(web: Entry, node: Node, 
 
     def meanwhile(argv: tuple[str, ...]) -> None:
         if argv in host.launches and not host.alive:
-            host.alive.append(Held(process_record(web.folder), record_of(os.getpid(), "another's")))
+            host.alive.append(Held(web.folder / "vmm.pid", record_of(os.getpid(), "another's")))
 
     host.before = meanwhile
     with pytest.raises(HostError, match="failed with exit code 75"):
         start(node, web)
     assert len(host.kills) == 1  # tried
     assert len(host.alive) == 1  # in vain
-    assert process_record(web.folder).read_text() == record_of(os.getpid(), "another's")
+    assert (web.folder / "vmm.pid").read_text() == record_of(os.getpid(), "another's")
 
 
 def test_a_vm_that_ends_by_itself_while_the_button_is_pressed_is_stopped(
@@ -368,7 +342,7 @@ def test_a_process_that_is_not_known_is_not_killed(
 ) -> None:
     start(node, web)
     guest.power_button = lambda: None
-    process_record(web.folder).write_text(f"{os.getpid()} 1 another-boot token\n")
+    (web.folder / "vmm.pid").write_text(f"{os.getppid()} boot token\n")
     with pytest.raises(ConflictError, match="web runs, and its record does not say as which process") as caught:
         stop(node, web, force=True, timeout=0.05) if act == "stop" else delete(node, web, force=True)
     assert "fuser -v" in caught.value.hint

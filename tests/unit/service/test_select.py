@@ -102,4 +102,4 @@ def test_words_and_a_bulk_selection_are_not_mixed(selection: dict[str, Any], nod
 def test_an_unknown_state_is_told_with_those_there_are(node: Node) -> None:
     with pytest.raises(UsageError, match="no state 'runing'") as caught:
         _names(node, state="runing")
-    assert "running, paused, stopped" in caught.value.hint
+    assert "running, paused, starting, stopped" in caught.value.hint

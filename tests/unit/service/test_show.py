@@ -14,14 +14,13 @@ from tests.unit.vmm.test_driver import LAUNCH
 from virshle.service.node import Node
 from virshle.service.show import details, emulated, log_file, row, rows
 from virshle.store import Layout
-from virshle.vmm.driver import launch_file
 
 
 @pytest.fixture
 def running(layout: Layout, host: FakeHost, guest: Guest) -> None:
     put_vm(layout, make_vm(account=str(uuid_of("a"))))
-    run = host.run_vm(layout, uuid_of("web"))
-    launch_file(run).write_text(LAUNCH.json())
+    host.run_vm(layout, uuid_of("web"), LAUNCH.token)
+    (layout.vm(uuid_of("web")) / "launch.json").write_text(LAUNCH.json())
 
 
 def test_a_running_vm_shows_how_it_is_reached(running: None, node: Node) -> None:
@@ -81,11 +80,11 @@ def test_software_emulation_is_told(accelerator: str, told: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("console", "console.log"), ("vmm", "vmm.log"), ("commands", "commands.log")]
+    ("kind", "name"), [("console", "log/console.log"), ("vmm", "log/vmm.log"), ("commands", "commands.log")]
 )
 def test_each_log_is_in_the_vms_folder(kind: str, name: str, node: Node, layout: Layout) -> None:
     folder = put_vm(layout, make_vm())
-    assert log_file(node.store.find("web"), kind) == folder / "log" / name
+    assert log_file(node, node.store.find("web"), kind) == folder / name
 
 
 def test_many_rows_are_read_at_the_same_time(node: Node, layout: Layout, host: FakeHost, guest: Guest) -> None:
@@ -119,7 +118,7 @@ def test_a_folder_that_is_a_link_is_broken(node: Node, layout: Layout, tmp_path:
 def test_a_vm_whose_runtime_folder_went_still_runs(running: None, node: Node, layout: Layout) -> None:
     shutil.rmtree(layout.run(uuid_of("web")))
     shown = row(node, node.store.find("web"))
-    assert (shown.state, shown.ssh) == ("running", None)
+    assert (shown.state, shown.ssh) == ("running", "127.0.0.1:22001")
 
 
 def test_of_two_that_clash_where_neither_is_linked_no_owner_is_made_up(node: Node, layout: Layout) -> None:

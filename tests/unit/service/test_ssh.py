@@ -12,24 +12,25 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
 from virshle.errors import ConflictError, UsageError
+from virshle.rpc import Vsock
 from virshle.service.node import Node
 from virshle.service.ssh import enter, pin_steps, ssh_command, told_keys
 from virshle.store import Layout
 from virshle.store.layout import known_hosts
 from virshle.userdata import key_file
-from virshle.vmm.driver import launch_file, ready_file
+from virshle.vmm.driver import Place
 
 WEB = uuid_of("web")
 HOST_KEY = "ssh-ed25519 AAAAC3NzaHostKey"
 
 
 @pytest.fixture
-def run(layout: Layout, host: FakeHost) -> Path:
+def run(layout: Layout, host: FakeHost) -> Place:
     """Of a VM that runs."""
     put_vm(layout, make_vm())
-    folder = host.run_vm(layout, WEB)
-    launch_file(folder).write_text(LAUNCH.json())
-    return folder
+    place = Place(layout.vm(WEB), host.run_vm(layout, WEB))
+    place.launch.write_text(LAUNCH.json())
+    return place
 
 
 def _command(node: Node, *words: str, **more: Any) -> tuple[str, ...]:
@@ -46,11 +47,12 @@ def _options(command: tuple[str, ...]) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
-def test_a_shell_is_opened_with_virshles_key(run: Path, node: Node) -> None:
+def test_a_shell_is_opened_with_virshles_key(run: Place, node: Node) -> None:
     command = _command(node)
-    assert command[:5] == ("ssh", "-p", "22001", "-i", str(key_file(node.layout.keys)))
-    assert command[-3:] == ("-l", "root", "127.0.0.1")
+    assert command[:7] == ("ssh", "-p", "22001", "-o", "HostName=127.0.0.1", "-i", str(key_file(node.layout.keys)))
+    assert command[-3:] == ("-l", "root", "web")
     assert _options(command) == {
+        "HostName": "127.0.0.1",
         "HostKeyAlias": str(WEB),
         "UserKnownHostsFile": f'"{known_hosts(node.layout.vm(WEB))}"',
         "GlobalKnownHostsFile": "/dev/null",
@@ -72,21 +74,21 @@ def test_a_shell_is_opened_with_virshles_key(run: Path, node: Node) -> None:
     ],
 )
 def test_one_word_is_for_the_guests_shell_and_several_are_themselves(
-    words: list[str], sent: str, run: Path, node: Node
+    words: list[str], sent: str, run: Place, node: Node
 ) -> None:
-    assert _command(node, *words)[-3:] == ("127.0.0.1", "--", sent)
+    assert _command(node, *words)[-3:] == ("web", "--", sent)
 
 
-def test_another_user_may_log_in(run: Path, node: Node) -> None:
-    assert _command(node, login="ada")[-3:] == ("-l", "ada", "127.0.0.1")
+def test_another_user_may_log_in(run: Place, node: Node) -> None:
+    assert _command(node, login="ada")[-3:] == ("-l", "ada", "web")
 
 
-def test_no_login_is_an_option(run: Path, node: Node) -> None:
+def test_no_login_is_an_option(run: Place, node: Node) -> None:
     with pytest.raises(UsageError, match="is no user's name"):
         _command(node, login="-oProxyCommand=touch /tmp/owned")
 
 
-def test_a_state_folder_with_a_space_works(run: Path, node: Node, layout: Layout, tmp_path: Path) -> None:
+def test_a_state_folder_with_a_space_works(run: Place, node: Node, layout: Layout, tmp_path: Path) -> None:
     spaced = tmp_path / "a b"
     layout.paths.state.rename(spaced)
     moved = Node(replace(node.paths, state=spaced))
@@ -94,8 +96,8 @@ def test_a_state_folder_with_a_space_works(run: Path, node: Node, layout: Layout
     assert shlex.split(value) == [str(known_hosts(moved.layout.vm(WEB)))]
 
 
-def test_a_host_key_that_the_guest_told_is_pinned(run: Path, node: Node) -> None:
-    ready_file(run).write_text(f"READY=1\nX_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\nX_VIRSHLE_SSH_HOST_KEY=ssh-rsa AAAAB3=\n")
+def test_a_host_key_that_the_guest_told_is_pinned(run: Place, node: Node) -> None:
+    run.ready.write_text(f"READY=1\nX_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\nX_VIRSHLE_SSH_HOST_KEY=ssh-rsa AAAAB3=\n")
     assert _options(_command(node))["StrictHostKeyChecking"] == "yes"
     known = known_hosts(node.layout.vm(WEB))
     assert not known.exists()  # to make the command touches nothing
@@ -105,9 +107,9 @@ def test_a_host_key_that_the_guest_told_is_pinned(run: Path, node: Node) -> None
     assert pin_steps(node, make_vm()) == []  # once
 
 
-def test_what_was_pinned_is_replaced_where_the_guest_tells_another(run: Path, node: Node) -> None:
+def test_what_was_pinned_is_replaced_where_the_guest_tells_another(run: Place, node: Node) -> None:
     known_hosts(node.layout.vm(WEB)).write_text(f"{WEB} ssh-rsa AAAAold=\n")
-    ready_file(run).write_text(f"X_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\n")
+    run.ready.write_text(f"X_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\n")
     _pin(node)
     assert known_hosts(node.layout.vm(WEB)).read_text() == f"{WEB} {HOST_KEY}\n"
 
@@ -121,21 +123,21 @@ def test_what_was_pinned_is_replaced_where_the_guest_tells_another(run: Path, no
         f"X_VIRSHLE_SSH_HOST_KEY={HOST_KEY} *,@x",
     ],
 )
-def test_nothing_else_that_the_guest_says_is_believed(line: str, run: Path, node: Node) -> None:
-    ready_file(run).write_bytes(b"\xff\n" + line.encode() + b"\n")
+def test_nothing_else_that_the_guest_says_is_believed(line: str, run: Place, node: Node) -> None:
+    run.ready.write_bytes(b"\xff\n" + line.encode() + b"\n")
     assert _options(_command(node))["StrictHostKeyChecking"] == "accept-new"
     assert told_keys(node, make_vm()) == []
     assert pin_steps(node, make_vm()) == []
     assert not known_hosts(node.layout.vm(WEB)).exists()
 
 
-def test_a_guest_of_ones_own_is_offered_every_key(layout: Layout, run: Path, node: Node) -> None:
+def test_a_guest_of_ones_own_is_offered_every_key(layout: Layout, run: Place, node: Node) -> None:
     vm = make_vm(ready="ssh")
     (layout.vm(WEB) / "vm.json").write_text(vm.model_dump_json())
     assert "IdentitiesOnly" not in _options(_command(node))
 
 
-def test_a_stopped_vm_cannot_be_entered(run: Path, node: Node, host: FakeHost) -> None:
+def test_a_stopped_vm_cannot_be_entered(run: Place, node: Node, host: FakeHost) -> None:
     host.die()
     with pytest.raises(ConflictError, match="web is stopped") as caught:
         _command(node)
@@ -143,12 +145,12 @@ def test_a_stopped_vm_cannot_be_entered(run: Path, node: Node, host: FakeHost) -
 
 
 @pytest.mark.parametrize("port", [None, "no launch"])
-def test_nor_can_one_without_a_net(port: str | None, run: Path, node: Node) -> None:
+def test_nor_can_one_without_a_net(port: str | None, run: Place, node: Node) -> None:
     if port is None:
-        launch_file(run).write_text(replace(LAUNCH, ssh_port=None).json())
+        run.launch.write_text(replace(LAUNCH, ssh_port=None).json())
     else:
-        launch_file(run).unlink()
-    with pytest.raises(ConflictError, match="web has no net for ssh"):
+        run.launch.unlink()
+    with pytest.raises(ConflictError, match="web has no way in for ssh"):
         _command(node)
 
 
@@ -158,20 +160,52 @@ def test_nor_can_a_broken_one(node: Node, layout: Layout) -> None:
         enter(node, node.store.find("bad"), [])
 
 
-def test_entering_becomes_the_command(run: Path, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entering_becomes_the_command(run: Place, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[tuple[str, ...]] = []
     monkeypatch.setattr("virshle.service.ssh.exec_into", became.append)
-    ready_file(run).write_text(f"X_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\n")
+    run.ready.write_text(f"X_VIRSHLE_SSH_HOST_KEY={HOST_KEY}\n")
     enter(node, node.store.find("web"), ["id"], login="ada")
     assert became == [_command(node, "id", login="ada")]
     assert known_hosts(node.layout.vm(WEB)).read_text() == f"{WEB} {HOST_KEY}\n"
-    assert "known_hosts" in (node.layout.vm(WEB) / "log/commands.log").read_text()
+    assert "known_hosts" in (node.layout.vm(WEB) / "commands.log").read_text()
 
 
-def test_a_path_with_a_percent_sign_is_no_name_of_sshs(run: Path, node: Node, layout: Layout, tmp_path: Path) -> None:
+def test_a_path_with_a_percent_sign_is_no_name_of_sshs(run: Place, node: Node, layout: Layout, tmp_path: Path) -> None:
     odd = tmp_path / "a%h"
     layout.paths.state.rename(odd)
     moved = Node(replace(node.paths, state=odd))
     value = _options(ssh_command(moved, make_vm()))["UserKnownHostsFile"]
     assert value.replace("%%", "%") == f'"{known_hosts(moved.layout.vm(WEB))}"'
     assert "%%h" in value
+
+
+CLOUD = replace(LAUNCH, hypervisor="cloud-hypervisor", cid=3)
+
+
+def test_by_a_vsock_no_network_is_needed(run: Place, node: Node) -> None:
+    run.launch.write_text(replace(CLOUD, ssh_port=None).json())
+    command = _command(node, "id")
+    options = _options(command)
+    assert options["ProxyCommand"] == Vsock(3, 22, run.run / "vsock").shell()
+    assert "HostName" not in options
+    assert "-p" not in command
+    assert options["HostKeyAlias"] == str(WEB)  # the same machine by whichever way
+    assert command[-3:] == ("web", "--", "id")
+
+
+def test_it_is_taken_where_there_is_a_port_too(run: Place, node: Node) -> None:
+    run.launch.write_text(CLOUD.json())
+    assert "-p" not in _command(node)
+
+
+def test_on_qemu_it_is_a_port_of_the_hosts_own(run: Place, node: Node) -> None:
+    run.launch.write_text(replace(LAUNCH, cid=77, ssh_port=None).json())
+    assert _options(_command(node))["ProxyCommand"] == "socat - VSOCK-CONNECT:77:22"
+
+
+def test_a_percent_sign_on_the_way_is_no_name_of_sshs(run: Place, node: Node, tmp_path: Path) -> None:
+    run.launch.write_text(CLOUD.json())
+    odd = Node(replace(node.paths, run=node.paths.run / "a%h%%"))
+    value = _options(ssh_command(odd, make_vm()))["ProxyCommand"]
+    assert value.replace("%%", "%") == Vsock(3, 22, odd.place(WEB).run / "vsock").shell()
+    assert "a%%h%%%%/" in value

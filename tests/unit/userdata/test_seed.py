@@ -8,26 +8,29 @@ from typing import Any
 from tests.unit.support import KEY, make_vm
 from virshle.model.names import check_file_name
 from virshle.plan import Run, Write
-from virshle.userdata import SEED, seed_steps
+from virshle.userdata import seed_steps
+from virshle.vmm.driver import Place
 
-FOLDER, RUN = Path("/s/vm/x"), Path("/r/vm/x")
+PLACE = Place(Path("/s/vm/x"), Path("/r/vm/x"))
+TEXTS, SEED = PLACE.folder / "seed", str(PLACE.seed)
 ODD = 'ssh-rsa AAAA "quoted" \\back {{ jinja }} $HOME # é: no'
 
 
 def _texts(**changes: Any) -> dict[str, str]:
-    steps = seed_steps(make_vm(**changes), FOLDER, RUN)
+    steps = seed_steps(make_vm(**changes), PLACE.folder, PLACE.seed)
     return {step.path.name: step.text for step in steps if isinstance(step, Write)}
 
 
 def test_it_is_made_anew_each_time_from_private_files() -> None:
-    steps = seed_steps(make_vm(), FOLDER, RUN)
+    steps = seed_steps(make_vm(), PLACE.folder, PLACE.seed)
     writes = [step for step in steps if isinstance(step, Write)]
-    assert {step.path for step in writes} == {RUN / "meta-data", RUN / "user-data", RUN / "authorized_keys"}
+    assert {step.path for step in writes} == {TEXTS / "meta-data", TEXTS / "user-data", TEXTS / "authorized_keys"}
     assert {step.mode for step in writes} == {0o600}
     assert [step.command.argv for step in steps if isinstance(step, Run)] == [
-        ("rm", "-f", "--", f"{FOLDER}/{SEED}"),
-        ("mkfs.vfat", "-n", "CIDATA", "-C", f"{FOLDER}/{SEED}", "1024"),
-        ("mcopy", "-oi", f"{FOLDER}/{SEED}", *(str(step.path) for step in writes), "::"),
+        ("mkdir", "-p", "--", str(TEXTS)),
+        ("rm", "-f", "--", SEED),
+        ("mkfs.vfat", "-n", "CIDATA", "-C", SEED, "1024"),
+        ("mcopy", "-oi", SEED, *(str(step.path) for step in writes), "::"),
     ]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from virshle.errors import ConfigError
-from virshle.vmm.choose import choose_driver, driver_of
-from virshle.vmm.driver import Launch, launch_file, read_launch
+from virshle.vmm.choose import driver_of
+from virshle.vmm.cloud_hypervisor import CloudHypervisor
+from virshle.vmm.driver import Launch, Place, read_launch
 from virshle.vmm.qemu import Qemu
 
 LAUNCH = Launch(
@@ -17,42 +17,73 @@ LAUNCH = Launch(
     version="7.2",
     accelerator="tcg",
     why="no kvm",
+    name="web",
     ssh_port=22001,
     started="2024-05-06T00:00:00+00:00",
     token="t0k3n",
+    unit=None,
+    user=None,
 )
 
 
-def test_a_launch_is_read_as_it_was_written(tmp_path: Path) -> None:
-    launch_file(tmp_path).write_text(LAUNCH.json())
-    assert read_launch(tmp_path) == LAUNCH
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "run").mkdir()
+    return Place(tmp_path, tmp_path / "run")
 
 
-@pytest.mark.parametrize("text", [None, "", "{}", "[]", "\0", '{"novel": 1}', LAUNCH.json().replace("22001", '"x"')])
-def test_without_one_of_ours_there_is_none(text: str | None, tmp_path: Path) -> None:
+def test_a_launch_is_read_as_it_was_written(place: Place) -> None:
+    launch = replace(LAUNCH, cid=7, firmware="/fw", unit="u", user="virshle-vmm", instead="no KVM")
+    place.launch.write_text(launch.json())
+    assert read_launch(place) == launch
+
+
+def _changed(**changes: object) -> str:
+    return json.dumps({**json.loads(LAUNCH.json()), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{}",
+        "[]",
+        "7",
+        "\0",
+        "[" * 100_000,
+        '{"novel": 1}',
+        _changed(ssh_port="x"),
+        _changed(cid="x"),
+        LAUNCH.json()[:-9],
+    ],
+)
+def test_without_one_of_ours_there_is_none(text: str | None, place: Place) -> None:
     if text is not None:
-        launch_file(tmp_path).write_text(text)
-    assert read_launch(tmp_path) is None
+        place.launch.write_text(text)
+    assert read_launch(place) is None
 
 
-def test_qemu_runs_what_wants_it_and_what_does_not_care() -> None:
-    assert isinstance(choose_driver("auto"), Qemu)
-    assert isinstance(choose_driver("qemu"), Qemu)
-
-
-def test_a_hypervisor_that_cannot_be_driven_is_not_replaced_by_another() -> None:
-    with pytest.raises(ConfigError, match="cannot drive cloud-hypervisor"):
-        choose_driver("cloud-hypervisor")
-
-
-def test_what_runs_is_driven_by_what_it_runs_on() -> None:
-    assert isinstance(driver_of(LAUNCH), Qemu)
-    assert isinstance(driver_of(None), Qemu)
-    assert isinstance(driver_of(replace(LAUNCH, hypervisor="of a newer virshle")), Qemu)
-
-
-def test_a_launch_of_another_kind_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["token", "name", "hypervisor", "unit"])
+def test_a_launch_of_another_kind_is_none(key: str, place: Place) -> None:
     data = json.loads(LAUNCH.json())
-    del data["token"]
-    launch_file(tmp_path).write_text(json.dumps(data))
-    assert read_launch(tmp_path) is None
+    del data[key]
+    place.launch.write_text(json.dumps(data))
+    assert read_launch(place) is None
+
+
+def test_what_a_newer_virshle_notes_beside_is_passed_over(place: Place) -> None:
+    place.launch.write_text(_changed(novel={"a": 1}))
+    assert read_launch(place) == LAUNCH
+
+
+def test_what_runs_is_driven_by_what_it_runs_on(place: Place) -> None:
+    assert isinstance(driver_of(LAUNCH, place), Qemu)
+    assert isinstance(driver_of(replace(LAUNCH, hypervisor="cloud-hypervisor"), place), CloudHypervisor)
+
+
+@pytest.mark.parametrize("launch", [None, replace(LAUNCH, hypervisor="of a newer virshle")])
+def test_where_that_is_not_known_its_sockets_tell(launch: Launch | None, place: Place) -> None:
+    assert isinstance(driver_of(launch, place), Qemu)
+    (place.run / "ch.sock").touch()
+    assert isinstance(driver_of(launch, place), CloudHypervisor)

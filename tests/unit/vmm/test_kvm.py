@@ -30,6 +30,6 @@ def test_hardware_is_used_only_where_it_runs_guests(
     if device != "missing":
         kvm.write_text("")
     monkeypatch.setattr(os, "access", lambda path, mode: device == "ours")
-    found = kvm_problem(ARCHES[arch], kvm, cpuinfo)
+    found = kvm_problem(ARCHES[arch], None, kvm, cpuinfo)
     assert problem in found
     assert bool(found) is bool(problem)

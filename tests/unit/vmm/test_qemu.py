@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,16 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm
 from tests.unit.vmm.test_driver import LAUNCH
 from virshle.errors import ConfigError, HostError, TimedOutError
-from virshle.exec.process import kill_launched
-from virshle.exec.process import launch as launcher
 from virshle.model.arch import ARCHES, Arch, host_arch
 from virshle.model.vm import Vm
-from virshle.plan import Call, Gone, Run, Wait, Write
-from virshle.rpc import Qmp
+from virshle.plan import Call, Gone, Wait
+from virshle.rpc import Qmp, Vsock
 from virshle.vmm import qemu
-from virshle.vmm.driver import Machine
+from virshle.vmm.driver import Machine, Place, Terminal
 from virshle.vmm.qemu import Qemu, arguments, find_firmware, version
 
 _FIRMWARE = (Path("/fw/CODE.fd"), Path("/fw/VARS.fd"))
-
-
-NOW = datetime(2024, 5, 6, tzinfo=UTC)
+PLACE = Place(Path("/s"), Path("/r"))
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +30,7 @@ def firmware(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _machine(vm: Vm, folder: str = "/s/vm/u", run: str = "/r/vm/u", **launch: Any) -> Machine:
     chosen = replace(LAUNCH, **{"program": "/bin/qemu", **launch})
-    at = Path(folder)
-    logs = at / "log/console.log", at / "log/vmm.log"
-    return Machine(vm, at, Path(run), chosen, at / "vmm.pid", at / "disk/.seed", *logs)
+    return Machine(vm, Place(Path(folder), Path(run)), chosen)
 
 
 def _file(node: str, path: str, *, readonly: bool, **more: Any) -> dict[str, Any]:
@@ -61,7 +54,7 @@ _END: list[object] = [
     *("-device", "virtio-serial-pci"),
     *("-chardev", "file,id=ready,path=/r/vm/u/ready"),
     *("-device", "virtserialport,chardev=ready,name=org.virshle.ready.0"),
-    *("-qmp", "unix:/r/vm/u/qmp.sock,server=on,wait=off"),
+    *("-qmp", "unix:/r/vm/u/qmp.sock,server=on,wait=off", "-pidfile", "/s/vm/u/log/qemu.pid"),
 ]
 _SEED: list[object] = [
     *("-blockdev", _file("seed", "/s/vm/u/disk/.seed", readonly=True)),
@@ -145,17 +138,17 @@ def test_only_the_first_net_is_reached_by_ssh() -> None:
 def test_the_launch_says_what_was_chosen_and_why(
     kvm: str, accelerator: str, why: str, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qemu, "kvm_problem", lambda arch: kvm)
-    launch = Qemu().choose(make_vm(), ssh_port=22002, now=NOW, token="t")
-    assert (launch.version, launch.accelerator, launch.ssh_port) == ("7.2.22", accelerator, 22002)
-    assert why in launch.why
-    assert launch.program.endswith(f"/bin/{host_arch().qemu}")
+    monkeypatch.setattr(qemu, "kvm_problem", lambda arch, user: kvm)
+    choice = Qemu().choose(make_vm(), None)
+    assert (choice.hypervisor, choice.version, choice.accelerator) == ("qemu", "7.2.22", accelerator)
+    assert why in choice.why
+    assert choice.program.endswith(f"/bin/{host_arch().qemu}")
 
 
 def test_without_qemu_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu, "find_program", lambda _: None)
     with pytest.raises(ConfigError, match=r"qemu-system-.* is not on this machine") as caught:
-        Qemu().choose(make_vm(), ssh_port=None, now=NOW, token="t")
+        Qemu().choose(make_vm(), None)
     assert "apt-get install qemu-system-" in caught.value.hint
 
 
@@ -171,7 +164,7 @@ def test_the_version_is_asked_once(said: str, shown: str, host: FakeHost) -> Non
 
 def _arch(*pairs: tuple[Path, Path], name: str = "x86_64") -> Arch:
     firmware = tuple((str(code), str(variables)) for code, variables in pairs)
-    return Arch(name, "qemu", "q35", (), firmware, "amd64", "x86_64-linux")
+    return Arch(name, "qemu", "q35", (), firmware, (), "amd64", "x86_64-linux")
 
 
 def test_the_first_whole_pair_of_firmware_is_taken(tmp_path: Path) -> None:
@@ -188,31 +181,61 @@ def test_missing_firmware_is_told_with_its_package(name: str, package: str, tmp_
     assert package in caught.value.hint
 
 
-def test_a_firmware_boot_gets_a_store_of_variables_of_its_own() -> None:
-    vm = make_vm(boot={"kind": "firmware", "variables": "boot/efivars.fd"})
-    (step,) = Qemu().prepare(vm, Path("/s"))
-    assert step.shell() == "cp --no-preserve=mode,ownership -- /fw/VARS.fd /s/boot/efivars.fd"
-    assert Qemu().prepare(make_vm(), Path("/s")) == []
+def test_a_firmware_boot_gets_a_store_of_variables_of_its_own_once(tmp_path: Path) -> None:
+    machine = _machine(make_vm(boot={"kind": "firmware", "variables": "efivars.fd"}), str(tmp_path))
+    (step,) = Qemu().prepare(machine)
+    assert step.shell() == f"cp --no-preserve=mode,ownership -- /fw/VARS.fd {tmp_path}/efivars.fd"
+    (tmp_path / "efivars.fd").touch()
+    assert Qemu().prepare(machine) == []
+    assert Qemu().prepare(_machine(make_vm())) == []
 
 
-def test_a_launch_notes_starts_and_waits_for_an_answer() -> None:
+def test_its_process_is_the_whole_command_line() -> None:
     machine = _machine(make_vm())
-    note, start, wait = Qemu().launch(machine)
-    assert isinstance(note, Write)
-    assert note.path == Path("/r/vm/u/launch.json")
-    assert isinstance(start, Run)
-    words = arguments(machine, host_arch())
-    assert start.command.argv[-len(words) :] == words
-    assert start.command.detached
-    assert start.command == launcher(
-        words, record=machine.record, token="t0k3n", sockets=machine.run, log=machine.vmm_log
-    )
+    vmm = Qemu().vmm(machine)
+    assert vmm.argv == arguments(machine, host_arch())
+    assert vmm.output == machine.place.vmm_log
+    assert vmm.stale == (machine.place.run / "qmp.sock",)
+    assert vmm.power_button == Qmp(machine.place.run / "qmp.sock", "system_powerdown").shell()
+    assert vmm.helpers == ()
+
+
+def test_it_has_begun_when_it_answers_and_has_failed_when_it_is_gone() -> None:
+    machine = _machine(make_vm())
+    (wait,) = Qemu().boot(machine)
     assert isinstance(wait, Wait)
-    assert wait.logs == (machine.vmm_log,)
-    assert wait.fatal == Gone(machine.record)
-    (undo,) = start.undo
-    assert isinstance(undo, Run)
-    assert undo.command == kill_launched(machine.record, "t0k3n")
+    assert "query-status" in wait.until.shell()
+    assert wait.logs == (machine.place.vmm_log,)
+    assert wait.fatal == Gone(machine.place.record)
+
+
+@pytest.mark.parametrize("nets", [0, 1])
+@pytest.mark.parametrize("vsock", [False, True])
+def test_a_vsock_is_the_way_in_where_there_is_no_net(
+    nets: int, vsock: bool, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu, "_vsock_works", lambda user: vsock)
+    vm = make_vm() if nets else make_vm(nets=[])
+    cid = Qemu().choose(vm, None).cid
+    assert (cid is not None) is (vsock and not nets)
+    words = arguments(_machine(vm, cid=cid), ARCHES["x86_64"])
+    assert (f"vhost-vsock-pci,guest-cid={cid}" in words) is (cid is not None)
+
+
+def test_each_guest_has_a_number_of_its_own_that_is_not_taken() -> None:
+    numbers = [qemu._cid(make_vm(f"vm-{number}")) for number in range(500)]
+    assert len(set(numbers)) == 500
+    assert min(numbers) >= 3
+    assert qemu._cid(make_vm(uuid="ffffffff-ffff-ffff-ffff-ffffffffffff")) < 2**32 - 1
+    assert qemu._cid(make_vm(uuid="00000000-0000-0000-0000-000000000000")) == 3
+
+
+def test_it_ended_well_where_it_took_its_pid_file_away(tmp_path: Path) -> None:
+    place = Place(tmp_path, tmp_path)
+    place.logs.mkdir()
+    assert Qemu().ended_well(place, LAUNCH)
+    (place.logs / "qemu.pid").write_text("7\n")
+    assert not Qemu().ended_well(place, LAUNCH)
 
 
 @pytest.mark.parametrize(
@@ -239,12 +262,23 @@ def test_the_state_is_what_qemu_says(answer: object, state: str, monkeypatch: py
         return answer
 
     monkeypatch.setattr(Qmp, "send", send)
-    assert Qemu().state(Path("/r")) == state
+    assert Qemu().state(PLACE, LAUNCH) == state
     assert [(request.command, request.socket) for request in asked] == [("query-status", Path("/r/qmp.sock"))]
     assert asked[0].timeout <= 5
 
 
 def test_the_power_button_is_pressed_by_qmp() -> None:
-    step = Qemu().power_button(Path("/r"), 7)
+    step = Qemu().power_button(PLACE, 7)
     assert isinstance(step, Call)
     assert step.request == Qmp(Path("/r/qmp.sock"), "system_powerdown", timeout=7)
+
+
+def test_it_is_paused_and_goes_on_by_qmp() -> None:
+    requests = [step.request for step in (Qemu().pause(PLACE), Qemu().resume(PLACE)) if isinstance(step, Call)]
+    assert requests == [Qmp(Path("/r/qmp.sock"), "stop"), Qmp(Path("/r/qmp.sock"), "cont")]
+
+
+def test_what_the_guest_says_it_writes_down_itself() -> None:
+    assert Qemu().notify_socket(PLACE) is None
+    assert Qemu().console(PLACE) == Terminal(Path("/r/console.sock"), "socket")
+    assert Qemu().vsock(PLACE, 7, 22) == Vsock(7, 22)

@@ -1,0 +1,98 @@
+"""Root's VMs: their VMMs run as a user of their own, and as units of systemd where that runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.fakehost import FakeHost
+from tests.unit.service.conftest import Guest
+from virshle.errors import HostError
+from virshle.service.create import Order, create
+from virshle.service.lifecycle import delete, stop
+from virshle.service.node import Entry, Node
+from virshle.service.show import row
+from virshle.service.start import start
+
+UNIT = "virshle-vm-web"
+FORGET = ("systemctl", "reset-failed", f"{UNIT}.service")
+
+
+@pytest.fixture
+def web(node: Node, host: FakeHost, guest: Guest) -> Entry:
+    create(node, Order("t", "web"))
+    host.calls.clear()
+    return node.store.find("web")
+
+
+def _crash(web: Entry, host: FakeHost) -> None:
+    (web.folder / "log/qemu.pid").write_text("7\n")
+    host.die()
+
+
+def test_without_systemd_it_is_a_process_of_the_users(root: None, web: Entry, node: Node, host: FakeHost) -> None:
+    launch = start(node, web).launch
+    assert launch is not None
+    assert (launch.user, launch.unit) == ("virshle-vmm", None)
+    (argv,) = host.launches
+    assert "--reuid=virshle-vmm" in argv
+    assert not host.ran("systemd-run")
+    assert host.owners[str(node.place(web.uuid).seed)] == "virshle-vmm"
+
+
+def test_ones_own_vmm_is_ones_own(web: Entry, node: Node, host: FakeHost) -> None:
+    launch = start(node, web).launch
+    assert launch is not None
+    assert (launch.user, launch.unit) == (None, None)
+    assert not any(argv[0] in ("chown", "chmod", "useradd", "systemd-run") for argv in host.calls)
+
+
+def test_where_systemd_runs_it_is_a_unit(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    launch = start(node, web).launch
+    assert launch is not None
+    assert (launch.user, launch.unit) == ("virshle-vmm", UNIT)
+    (argv,) = host.launches
+    assert argv[0] == "systemd-run"
+    assert row(node, web).state == "running"
+
+
+def test_a_unit_that_failed_is_in_nobodys_way(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    """systemd keeps it with its reason, and makes no other of its name until it is forgotten."""
+    start(node, web)
+    _crash(web, host)
+    assert row(node, web).state == "crashed"
+    assert UNIT in host.units
+    start(node, web)
+    assert row(node, web).state == "running"
+
+
+def test_a_unit_that_runs_for_another_is_not_taken(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    def another(argv: tuple[str, ...]) -> None:
+        if argv[0] == "systemd-run":
+            host.units.add(UNIT)
+
+    host.before = another
+    with pytest.raises(HostError, match="`systemd-run` failed") as caught:
+        start(node, web)
+    assert any("was already loaded" in line for line in caught.value.details)
+    assert host.alive == []
+
+
+@pytest.mark.parametrize("how", ["crashed", "running"])
+def test_of_a_deleted_vm_systemd_keeps_nothing(how: str, systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    start(node, web)
+    if how == "crashed":
+        _crash(web, host)
+    host.calls.clear()
+    delete(node, web, force=True)
+    assert FORGET in host.calls
+    assert UNIT not in host.units
+    killed = [index for index, argv in enumerate(host.calls) if argv in host.kills]
+    assert all(index < host.calls.index(FORGET) for index in killed)
+    assert len(killed) == (1 if how == "running" else 0)
+
+
+def test_of_one_that_was_no_unit_systemd_is_not_asked(root: None, web: Entry, node: Node, host: FakeHost) -> None:
+    start(node, web)
+    stop(node, web)
+    delete(node, web)
+    assert not any(argv[0] == "systemctl" for argv in host.calls)

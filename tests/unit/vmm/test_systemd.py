@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fakehost import FakeHost
+from tests.unit.support import make_vm
+from tests.unit.vmm.test_driver import LAUNCH
+from virshle.vmm import systemd
+from virshle.vmm.driver import Machine, Place
+from virshle.vmm.systemd import forget, start_unit, systemd_runs, unit_name
+
+ODD = ["a b", 'a"b', "a'b", "a\\b", "a%nb", "a$HOME", "a;b", "a\tb", "\\", '"', "é"]
+
+
+def _machine(folder: str = "/s/vm/u", run: str = "/r/vm/u") -> Machine:
+    launch = replace(LAUNCH, unit=unit_name("web"), user="virshle-vmm", hypervisor="cloud-hypervisor")
+    return Machine(make_vm(), Place(Path(folder), Path(run)), launch)
+
+
+def _properties(machine: Machine) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for word in start_unit(machine).argv:
+        if word.startswith("--property="):
+            name, _, value = word.removeprefix("--property=").partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _words(text: str) -> list[str]:
+    """As systemd reads them (systemd.syntax(7), "Quoting"): a backslash escapes, quotes of both kinds join. What comes
+    by D-Bus, as all of systemd-run's does, has no specifiers: a % is itself."""
+    words: list[str] = []
+    quote, word, escaped = "", None, False
+    for letter in text:
+        if escaped:
+            word, escaped = (word or "") + letter, False
+        elif letter == "\\":
+            word, escaped = word or "", True
+        elif quote:
+            quote, word = ("", word) if letter == quote else (quote, (word or "") + letter)
+        elif letter in "\"'":
+            quote, word = letter, word or ""
+        elif letter.isspace():
+            words, word = [*words, word] if word is not None else words, None
+        else:
+            word = (word or "") + letter
+    assert not quote
+    assert not escaped
+    return [*words, word] if word is not None else words
+
+
+@pytest.mark.parametrize(
+    ("uid", "booted", "program", "runs"),
+    [
+        (0, True, True, True),
+        (1000, True, True, False),
+        (0, False, True, False),
+        (0, True, False, False),
+    ],
+)
+def test_only_root_asks_systemd_where_it_runs(
+    uid: int, booted: bool, program: bool, runs: bool, host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(systemd, "_BOOTED", tmp_path / "system")
+    if booted:
+        (tmp_path / "system").mkdir()
+    if not program:
+        (host.programs / "systemd-run").unlink()
+    assert systemd_runs() is runs
+
+
+def test_a_unit_runs_the_vms_script_under_its_name() -> None:
+    argv = start_unit(_machine()).argv
+    assert argv[0] == "systemd-run"
+    assert "--unit=virshle-vm-web" in argv
+    assert argv[argv.index("--") :] == ("--", "/s/vm/u/vmm.sh", "run")
+    assert any(word.startswith("--description=VM web,") for word in argv)
+    assert start_unit(_machine()).detached  # what it starts holds no lock of ours
+    assert {"--pty", "--wait", "--scope", "--collect", "--remain-after-exit"}.isdisjoint(argv)
+
+
+def test_a_unit_that_failed_is_forgotten_also_where_there_is_none() -> None:
+    assert forget("virshle-vm-web").argv == ("systemctl", "reset-failed", "virshle-vm-web.service")
+    assert forget("virshle-vm-web").ok == (0, 1)
+
+
+def test_a_unit_waits_for_its_record_and_is_stopped_by_the_power_button() -> None:
+    properties = _properties(_machine())
+    assert [_words(line) for line in properties["ExecStartPost"]] == [["/s/vm/u/vmm.sh", "began", "$MAINPID"]]
+    assert [_words(line) for line in properties["ExecStop"]] == [["/s/vm/u/vmm.sh", "stop"]]
+    assert properties["TimeoutStopSec"] == [str(systemd.STOP_SECONDS)]
+    assert properties["KillMode"] == ["mixed"]  # its network's process goes last
+
+
+def test_it_has_no_privilege_and_only_its_own_to_write() -> None:
+    properties = _properties(_machine())
+    assert properties["User"] == properties["Group"] == ["virshle-vmm"]
+    assert properties["CapabilityBoundingSet"] == [""]
+    assert properties["NoNewPrivileges"] == ["yes"]
+    assert properties["DevicePolicy"] == ["closed"]
+    assert properties["ProtectSystem"] == ["strict"]
+    assert properties["UMask"] == ["0077"]
+    assert _words(*properties["TemporaryFileSystem"]) == ["/s/vm:ro", "/r/vm:ro"]
+    assert _words(*properties["BindPaths"]) == ["/s/vm/u", "/r/vm/u"]
+    assert properties["WorkingDirectory"] == ["/s/vm/u"]
+    assert all(line.startswith("/dev/") and line.endswith(" rw") for line in properties.get("DeviceAllow", []))
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_paths_stay_paths(odd: str) -> None:
+    folder, run = f"/s/{odd}/vm/u", f"/r/{odd}/vm/u"
+    properties = _properties(_machine(folder, run))
+    assert _words(*properties["ExecStartPost"]) == [f"{folder}/vmm.sh", "began", "$MAINPID"]
+    assert _words(*properties["ExecStop"]) == [f"{folder}/vmm.sh", "stop"]
+    assert _words(*properties["TemporaryFileSystem"]) == [f"/s/{odd}/vm:ro", f"/r/{odd}/vm:ro"]
+    assert _words(*properties["BindPaths"]) == [folder, run]
+    assert properties["WorkingDirectory"] == [folder]  # one path to systemd, never words
+    assert start_unit(_machine(folder, run)).argv[-2:] == (f"{folder}/vmm.sh", "run")
