@@ -104,7 +104,7 @@ class FakeHost:
         host.have(*PROGRAMS)
         for module in (qemu, cloud_hypervisor):
             monkeypatch.setattr(module, "kvm_problem", lambda *_: host.kvm)
-        monkeypatch.setattr(qemu, "_VSOCK", programs / "no-vsock")
+        monkeypatch.setattr(qemu, "VSOCK", programs / "no-vsock")
         monkeypatch.setattr(account, "_uid", lambda user: os.getuid() if user in host.users else None)
         monkeypatch.setattr(importlib.import_module("virshle.exec.run"), "_open", host.open)
         return host
