@@ -91,6 +91,11 @@ def console_log(folder: Path) -> Path:
     return folder / "log" / "console.log"
 
 
+def terminal_log(folder: Path) -> Path:
+    """What viewers read of a console that is a pty: gone from there once it is read."""
+    return folder / "log" / "terminal.log"
+
+
 def vmm_log(folder: Path) -> Path:
     return folder / "log" / "vmm.log"
 

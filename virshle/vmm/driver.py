@@ -53,6 +53,16 @@ class Machine:
     vmm_log: Path
 
 
+@dataclass(frozen=True)
+class Terminal:
+    """Where a guest's console is typed into, and whence it is heard."""
+
+    path: Path
+    kind: Literal["fifo", "pty"]
+    """fifo: what is written there is typed, and what the guest says is in its console log. pty: both ways, with a
+    window's size; what one reads there is gone for the others."""
+
+
 class Driver(Protocol):
     def choose(self, vm: Vm, *, ssh_port: int | None, now: datetime, token: str) -> Launch:
         """Raises ConfigError where this hypervisor cannot run it, saying what is missing."""
@@ -68,6 +78,9 @@ class Driver(Protocol):
 
     def state(self, run: Path) -> State:
         """Of a process that is alive. Bounded; "unknown" where it does not answer."""
+
+    def console(self, run: Path) -> Terminal:
+        """Bounded. Raises ConflictError where it has none, HostError where the VMM cannot be asked."""
 
 
 def launch_file(run: Path) -> Path:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from virshle.errors import ConfigError, VirshleError
+from virshle.errors import ConfigError, ConflictError, VirshleError
 from virshle.exec import Command, find_program
 from virshle.exec import run as run_now
 from virshle.exec.process import kill_launched
@@ -19,7 +19,7 @@ from virshle.exec.run import missing
 from virshle.model.arch import Arch, host_arch
 from virshle.plan import Call, Gone, Replies, Run, Step, Wait, Write, run
 from virshle.rpc import Qmp
-from virshle.vmm.driver import Launch, Machine, State, launch_file, ready_file
+from virshle.vmm.driver import Launch, Machine, State, Terminal, launch_file, ready_file
 from virshle.vmm.kvm import kvm_problem
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Qemu:
         command = launcher(words, record=record, token=token, sockets=runtime, log=machine.vmm_log)
         return [
             Write("note what was chosen", launch_file(runtime), machine.launch.json()),
+            *_console_steps(runtime),
             Run("start QEMU", command, undo=(Run("end what was started", kill_launched(record, token)),)),
             Wait(
                 # Its socket listens before its devices are made: only an answer says that all is well.
@@ -94,6 +95,15 @@ class Qemu:
         except VirshleError:
             return "unknown"
         return _STATES.get(str(answer.get("status")), "unknown")
+
+    def console(self, run: Path) -> Terminal:
+        typed, _ = _console(run)
+        if not typed.is_fifo():
+            raise ConflictError(
+                "its console cannot be typed into: it was started by an older virshle",
+                hint="`v logs VM -f` shows it; stop and start it to have one",
+            )
+        return Terminal(typed, "fifo")
 
 
 def _status(run: Path, *, quiet: bool = False) -> Qmp:
@@ -198,10 +208,26 @@ def _nets(machine: Machine) -> list[str]:
     return words
 
 
-def _serial(machine: Machine) -> list[str]:
-    console = _value(machine.console_log)
+def _console(runtime: Path) -> tuple[Path, Path]:
+    """The two names that QEMU gives to the ends of a pipe: what is typed, and what is said."""
+    return runtime / "console.in", runtime / "console.out"
+
+
+def _console_steps(runtime: Path) -> list[Step]:
+    typed, said = _console(runtime)
     return [
-        *("-chardev", f"file,id=console,path={console},append=on", "-serial", "chardev:console"),
+        run("remove the last run's console", "rm", "-f", "--", typed, said),
+        run("make a pipe to type into its console", "mkfifo", "-m", "0600", "--", typed),
+        # It goes to the log, which nobody can block. Of a socket one client that does not read stops the guest's
+        # console after some 280 bytes (tried with 7.2).
+        run("let what it says go to the log alone", "ln", "-s", "--", "/dev/null", said),
+    ]
+
+
+def _serial(machine: Machine) -> list[str]:
+    pipe, log = _value(machine.run / "console"), _value(machine.console_log)
+    return [
+        *("-chardev", f"pipe,id=console,path={pipe},logfile={log},logappend=on", "-serial", "chardev:console"),
         *("-device", "virtio-serial-pci"),
         *("-chardev", f"file,id=ready,path={_value(ready_file(machine.run))}"),
         *("-device", f"virtserialport,chardev=ready,name={READY_PORT}"),
