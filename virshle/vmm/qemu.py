@@ -100,7 +100,7 @@ class Qemu:
         typed, _ = _console(run)
         if not typed.is_fifo():
             raise ConflictError(
-                "its console cannot be typed into: it was started by an older virshle",
+                f"its console cannot be typed into: {typed} is not there (it was started by an older virshle?)",
                 hint="`v logs VM -f` shows it; stop and start it to have one",
             )
         return Terminal(typed, "fifo")
