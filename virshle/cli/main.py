@@ -24,6 +24,7 @@ _VM = {
     "ls": "virshle.cli.show:ls",
     "info": "virshle.cli.show:info",
     "logs": "virshle.cli.show:logs",
+    "console": "virshle.cli.console:console",
     "ssh": "virshle.cli.ssh:ssh",
     "script": "virshle.cli.script:script",
 }

@@ -18,7 +18,7 @@ from virshle.store.layout import definition, link_target
 from virshle.userdata import seed_steps
 from virshle.vmm.account import account_steps
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Driver, Machine, Place, read_launch
+from virshle.vmm.driver import Machine, Place, read_launch
 from virshle.vmm.launch import process_steps
 
 _HEAD = """\
@@ -47,11 +47,12 @@ def script(node: Node, entry: Entry) -> str:
         _head(machine),
         _part("", _folders(node.layout, vm, place)),
         *(_part(_absent(place.folder / disk.file), _disk(disk, place)) for disk in vm.disks),
-        *_boot(driver, machine),
+        *_boot(machine),
         _part(_absent(definition(place.folder)), [_definition(vm, place)]),
         *(_part(_unlinked(link), [_link(link, vm)]) for link in (node.layout.name(vm.name), node.layout.id(vm.id))),
         _part("", seed_steps(vm, place.folder, place.seed)),
         *(_part(_no_user(machine.launch.user), [step]) for step in account_steps(machine.launch.user, blind=True)),
+        _part("", driver.prepare(machine, blind=True)),
         _part("", process_steps(driver, machine, blind=True)),
         _part("", driver.boot(machine)),
         f"echo {shlex.quote(f'{vm.name} runs')}\n",
@@ -107,11 +108,10 @@ def _disk(disk: Disk, place: Place) -> list[Step]:
     ]
 
 
-def _boot(driver: Driver, machine: Machine) -> list[str]:
+def _boot(machine: Machine) -> list[str]:
     vm, place = machine.vm, machine.place
     if not isinstance(vm.boot, KernelBoot):
-        steps = driver.prepare(machine, blind=True)
-        return [_part(_absent(place.folder / vm.boot.variables), steps)] if steps else []
+        return []
     if vm.origin.store_path is None:
         raise ConflictError(f"where {vm.name}'s kernel came from is not known", hint="its folder has it: copy that")
     origin = Path(vm.origin.store_path)

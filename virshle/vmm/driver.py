@@ -58,6 +58,11 @@ class Place:
         return self.logs / "console.log"
 
     @property
+    def terminal_log(self) -> Path:
+        """What viewers read of a console that is a pty: gone from there once it is read. They write it, not the VMM."""
+        return self.folder / "terminal.log"
+
+    @property
     def vmm_log(self) -> Path:
         return self.logs / "vmm.log"
 
@@ -131,16 +136,20 @@ class Vmm:
     """What a run before may have left where this one makes its sockets."""
     power_button: str
     """A shell command that presses it."""
+    made: tuple[Path, ...] = ()
+    """What `prepare` makes for it."""
     helpers: tuple[str, ...] = ()
     """Shell commands that come before it, each of a process that goes to the background by itself."""
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where a VM's console is, to type at."""
+    """Where a guest's console is typed into, and whence it is heard."""
 
     path: Path
-    kind: Literal["socket", "pty"]
+    kind: Literal["fifo", "pty"]
+    """fifo: what is written there is typed, and what the guest says is in its console log. pty: both ways, with a
+    window's size; what one reads there is gone for the others."""
 
 
 class Driver(Protocol):
@@ -176,7 +185,7 @@ class Driver(Protocol):
         """Of a process that is gone: whether its guest powered off, or it was told to end."""
 
     def console(self, place: Place) -> Terminal:
-        """Raises ConflictError where there is none, HostError where the VMM cannot be asked."""
+        """Bounded. Raises ConflictError where it has none, HostError where the VMM cannot be asked."""
 
     def vsock(self, place: Place, cid: int, port: int) -> Vsock:
         """The way to that port of the guest."""

@@ -28,7 +28,13 @@ def process_steps(driver: Driver, machine: Machine, *, blind: bool = False) -> l
     forgotten = (run("forget what was chosen", "rm", "-f", "--", place.launch),)
     return [
         *steps,
-        *hand_over(user, ways=_ways(machine), made=[place.seed], things=_things(machine), blind=blind),
+        *hand_over(
+            user,
+            ways=_ways(machine),
+            made=[place.seed, *driver.vmm(machine).made],
+            things=_things(machine),
+            blind=blind,
+        ),
         Write("note what was chosen", place.launch, machine.launch.json(), undo=forgotten),
         Write("write how it is run", place.script, script(machine, driver.vmm(machine)), mode=0o755),
         *_process(machine),

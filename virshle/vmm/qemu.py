@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from virshle.errors import ConfigError, VirshleError
+from virshle.errors import ConfigError, ConflictError, VirshleError
 from virshle.exec import Command, find_program
 from virshle.exec import run as run_now
 from virshle.exec.run import missing
@@ -72,15 +72,11 @@ class Qemu:
             output=place.vmm_log,
             stale=(socket(place),),
             power_button=Qmp(socket(place), "system_powerdown").shell(),
+            made=(_console(place)[0],),
         )
 
     def prepare(self, machine: Machine, *, blind: bool = False) -> list[Step]:
-        boot, folder = machine.vm.boot, machine.place.folder
-        if boot.kind == "kernel" or ((folder / boot.variables).exists() and not blind):
-            return []
-        _, empty = find_firmware(host_arch())
-        copy = ("cp", "--no-preserve=mode,ownership", "--", empty, folder / boot.variables)
-        return [run("give it a store of UEFI variables", *copy)]
+        return [*_variables(machine, blind), *_console_steps(machine.place)]
 
     def boot(self, machine: Machine) -> list[Step]:
         place = machine.place
@@ -116,13 +112,29 @@ class Qemu:
         return not os.path.lexists(_pid_file(place))
 
     def console(self, place: Place) -> Terminal:
-        return Terminal(place.run / "console.sock", "socket")
+        typed, _ = _console(place)
+        if not typed.is_fifo():
+            raise ConflictError(
+                f"its console cannot be typed into: {typed} is not there (was it started by hand?)",
+                hint="`v logs VM -f` shows it; stop and start it to have one",
+            )
+        return Terminal(typed, "fifo")
 
     def vsock(self, place: Place, cid: int, port: int) -> Vsock:
         return Vsock(cid, port)
 
     def notify_socket(self, place: Place) -> Path | None:
         return None
+
+
+def _variables(machine: Machine, blind: bool) -> list[Step]:
+    boot, folder = machine.vm.boot, machine.place.folder
+    if boot.kind == "kernel" or ((folder / boot.variables).exists() and not blind):
+        return []
+    _, empty = find_firmware(host_arch())
+    copy = ("cp", "--no-preserve=mode,ownership", "--", empty, folder / boot.variables)
+    unless = ("sh", "-c", '[ -e "$5" ] || "$@"', "sh") if blind else ()
+    return [run("give it a store of UEFI variables", *unless, *copy)]
 
 
 def _vsock_works(user: str | None) -> bool:
@@ -247,10 +259,26 @@ def _vsock(launch: Launch) -> list[str]:
     return [] if launch.cid is None else ["-device", f"vhost-vsock-pci,guest-cid={launch.cid}"]
 
 
-def _serial(machine: Machine) -> list[str]:
-    console = _value(machine.place.console_log)
+def _console(place: Place) -> tuple[Path, Path]:
+    """The two names that QEMU gives to the ends of a pipe: what is typed, and what is said."""
+    return place.run / "console.in", place.run / "console.out"
+
+
+def _console_steps(place: Place) -> list[Step]:
+    typed, said = _console(place)
     return [
-        *("-chardev", f"file,id=console,path={console},append=on", "-serial", "chardev:console"),
+        run("remove the last run's console", "rm", "-f", "--", typed, said),
+        run("make a pipe to type into its console", "mkfifo", "-m", "0600", "--", typed),
+        # It goes to the log, which nobody can block. Of a socket one client that does not read stops the guest's
+        # console after some 280 bytes (tried with 7.2).
+        run("let what it says go to the log alone", "ln", "-s", "--", "/dev/null", said),
+    ]
+
+
+def _serial(machine: Machine) -> list[str]:
+    pipe, log = _value(machine.place.run / "console"), _value(machine.place.console_log)
+    return [
+        *("-chardev", f"pipe,id=console,path={pipe},logfile={log},logappend=on", "-serial", "chardev:console"),
         *("-device", "virtio-serial-pci"),
         *("-chardev", f"file,id=ready,path={_value(machine.place.ready)}"),
         *("-device", f"virtserialport,chardev=ready,name={READY_PORT}"),
