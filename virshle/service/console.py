@@ -277,7 +277,7 @@ def _cut(log: Path) -> None:
 
 def _end(log: Path, size: int | None, most: int) -> bytes:
     """The end of the first `size` bytes, at most `most` of them and from the beginning of a line."""
-    with suppress(FileNotFoundError), open(log, "rb", opener=_no_link) as file:  # noqa: PTH123 (opener)
+    with suppress(FileNotFoundError), open(log, "rb", opener=_no_link) as file:
         end = file.seek(0, os.SEEK_END) if size is None else size
         begin = file.seek(max(end - most, 0))
         text = file.read(end - begin)
