@@ -118,6 +118,8 @@ def tiny() -> Iterator[Path]:
 def bare() -> Iterator[Host]:
     """A host that has nothing yet. Short paths: a socket's may have 107 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
+    # The user as whom root's VMMs run must be able to pass.
+    folder.chmod(0o711)
     host = Host(folder)
     host.env["HOME"] = str(folder)
     yield host

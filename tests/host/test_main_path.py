@@ -95,10 +95,10 @@ def test_every_command_is_shown_and_kept(host: Host) -> None:
     host.v("create", "-t", "tiny", "web")
     shown = host.v("start", "web", "-vvv").stderr
     assert "+ mkfs.vfat" in shown
-    assert re.search(r"\+ sh -c .*setsid .*qemu-system", shown)
+    assert re.search(r"\+ sh -c .*setsid .*vmm.sh", shown)
     host.v("stop", "--force", "--timeout", "0", "web")
     kept = host.v("logs", "web", "--commands").stdout
-    for part in ("cp --reflink=auto", "ln -sT", "mv -T", "mkfs.vfat", "qemu-system", "system_powerdown", "kill -KILL"):
+    for part in ("cp --reflink=auto", "ln -sT", "mv -T", "mkfs.vfat", "qemu-system", "system_powerdown", "kill -TERM"):
         assert part in kept, part
 
 

@@ -124,15 +124,14 @@ def test_the_started_command_line_starts_it_by_hand(host: Host) -> None:
     host.v("create", "-t", "tiny", "web", "--start", "--wait")
     host.v("stop", "web")
     lines = host.v("logs", "web", "--commands").stdout.splitlines()
-    command = next(line for line in reversed(lines) if line.startswith("sh -c 'record="))
+    command = next(line for line in reversed(lines) if line.startswith("sh -c 'setsid "))
     subprocess.run(["bash", "-c", command], check=True, timeout=60)
     assert host.ls()[0]["state"] == "running"
     deadline = time.monotonic() + 300
     while host.v("ssh", "web", "true", code=None).returncode != 0:
         assert time.monotonic() < deadline
         time.sleep(1)
-    button = next(line for line in lines if "system_powerdown" in line)
-    subprocess.run(["bash", "-c", button], check=True, timeout=60, capture_output=True)
+    subprocess.run([next(host.state.glob("vm/*/vmm.sh")), "stop"], check=True, timeout=60, capture_output=True)
     while host.ls()[0]["state"] != "stopped":
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -25,6 +25,7 @@ _VM = {
     "info": "virshle.cli.show:info",
     "logs": "virshle.cli.show:logs",
     "ssh": "virshle.cli.ssh:ssh",
+    "script": "virshle.cli.script:script",
 }
 _NOUNS = {
     "template": "virshle.cli.template:template",

@@ -140,9 +140,13 @@ def _print_tree(found: Mapping[str, Any], bytes_in: Sequence[str], indent: int) 
             click.echo(f"{pad}{key}:")
             _print_tree(value, bytes_in, indent + 1)
         elif isinstance(value, list):
-            for item in value:
-                click.echo(f"{pad}{key}:")
-                _print_tree(item, bytes_in, indent + 1)
+            for index, item in enumerate(value):
+                if isinstance(item, Mapping) or index == 0:
+                    click.echo(f"{pad}{key}:")
+                if isinstance(item, Mapping):
+                    _print_tree(item, bytes_in, indent + 1)
+                else:
+                    click.echo(f"{pad}  {_cell(key, item, bytes_in)}")
         else:
             click.echo(f"{pad}{key.ljust(width)}  {_cell(key, value, bytes_in)}")
 

@@ -48,7 +48,7 @@ def need_space(folder: Path, sources: Iterable[Path], copies: int) -> None:
     here = folder
     while not here.exists():
         here = here.parent
-    sharing = file_system(here) in _SHARING
+    sharing = shares_blocks(file_system(here))
     for source in sources:
         if not sharing or source.stat().st_dev != here.stat().st_dev:
             needed += copies * _allocated(source)
@@ -64,3 +64,8 @@ def need_space(folder: Path, sources: Iterable[Path], copies: int) -> None:
 def file_system(folder: Path) -> str:
     """Its type as `stat -f` says it."""
     return run_now(Command(("stat", "--file-system", "--format=%T", "--", str(folder)))).stdout.strip()
+
+
+def shares_blocks(kind: str) -> bool:
+    """Whether a clone costs no space on a file system of that type."""
+    return kind in _SHARING

@@ -11,6 +11,7 @@ import shlex
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Qmp:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 talk = _Conversation(connection, time.monotonic() + self.timeout)
-                connection.connect(str(self.socket))
+                talk.reach(self.socket)
                 talk.hear("QMP")
                 talk.say('{"execute":"qmp_capabilities"}')
                 talk.hear("return")
@@ -84,6 +85,14 @@ class _Conversation:
         if left <= 0:
             raise TimeoutError
         self._connection.settimeout(left)
+
+    def reach(self, path: Path) -> None:
+        """Others may stand in its queue, which is one long."""
+        while True:
+            self._bound()
+            with suppress(BlockingIOError):
+                return self._connection.connect(str(path))
+            time.sleep(0.05)
 
     def say(self, line: str) -> None:
         self._bound()

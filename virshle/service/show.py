@@ -59,18 +59,19 @@ def _look(node: Node, entry: Entry) -> tuple[State, Launch | None, str]:
         return "stopped", None, entry.problem
     if not last.this_boot:
         return "stopped", None, entry.problem or "the host went down while it ran"
-    return "crashed", launch, entry.problem or _last_line(place)
+    return "crashed", launch, entry.problem or _how_it_died(place)
 
 
-def _last_line(place: Place) -> str:
-    lines = _last_lines(place)
-    return f"its VMM died; it said last: {lines[-1]}" if lines else "its VMM died and said nothing"
+def _how_it_died(place: Place) -> str:
+    last = _last_lines(place, 1)
+    return f"its VMM died; it said last: {last[0]}" if last else "its VMM died and said nothing"
 
 
-def _last_lines(place: Place) -> list[str]:
-    """What its VMM said last."""
+def _last_lines(place: Place, most: int) -> list[str]:
+    """Of what its VMM said in its last run."""
     with suppress(OSError):
-        return read_end(place.vmm_log).splitlines()[-12:]
+        said = read_end(place.vmm_log).rpartition(place.run_began)[2]
+        return said.replace("\r", "").splitlines()[1:][-most:]
     return []
 
 
@@ -130,9 +131,9 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     if launch:
         process, place = node.process(entry.uuid), node.place(entry.uuid)
         if state == "crashed":
-            found["log"] = [{"line": line} for line in _last_lines(place)]
+            found["log"] = _last_lines(place, 12)
         found["run"] = {
-            **{key: value for key, value in vars(launch).items() if value is not None},
+            **{key: value for key, value in vars(launch).items() if value not in (None, "")},
             "pid": process.pid if process else None,
             "folder": str(place.run),
         }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from virshle.errors import ConflictError
+from virshle.errors import ConflictError, HostError
 from virshle.exec.process import Process, cut_power
 from virshle.model.vm import KernelBoot, Vm
 from virshle.network import choose_port
@@ -22,7 +22,7 @@ from virshle.vmm.account import vmm_user
 from virshle.vmm.choose import choose, driver_of
 from virshle.vmm.driver import Launch, Machine, Place, read_launch
 from virshle.vmm.launch import launch_steps
-from virshle.vmm.systemd import systemd_runs, unit_name
+from virshle.vmm.systemd import ALREADY, systemd_runs, unit_name
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,23 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
         check_files(vm, entry.folder)
         machine = plan_machine(vm, place)
-        apply(node.plan(vm, *start_steps(machine, listen=listen)))
+        try:
+            apply(node.plan(vm, *start_steps(machine, listen=listen)))
+        except HostError as error:
+            raise _taken(machine, error) or error from None
         apply.commit()
     return Started(vm, machine.launch)
+
+
+def _taken(machine: Machine, error: HostError) -> ConflictError | None:
+    """Whether it failed because systemd has a unit of that name which is not this VM's."""
+    unit = machine.launch.unit
+    if unit is None or not any(ALREADY in line for line in error.details):
+        return None
+    return ConflictError(
+        f"{machine.vm.name} cannot start: systemd runs another {unit}.service already",
+        hint=f"systemctl status {unit}; if nobody needs it: systemctl stop {unit}",
+    )
 
 
 def half_started(place: Place) -> bool:
@@ -67,13 +81,14 @@ def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:
     ]
 
 
-def plan_machine(vm: Vm, place: Place) -> Machine:
-    """Chooses all that this run needs, before anything is planned. Raises ConfigError, ConflictError."""
+def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
+    """Chooses all that this run needs, before anything is planned. `port`: for ssh; none: a free one is found.
+    Raises ConfigError, ConflictError."""
     user = vmm_user()
     launch = Launch(
         **vars(choose(vm, user)),
         name=vm.name,
-        ssh_port=choose_port(vm.uuid) if vm.nets else None,
+        ssh_port=(port or choose_port(vm.uuid)) if vm.nets else None,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         token=uuid.uuid4().hex,
         unit=unit_name(vm.name) if systemd_runs() else None,
@@ -111,5 +126,5 @@ def end_steps(name: str, place: Place, process: Process) -> list[Step]:
 
 
 def over_step(place: Place) -> Step:
-    """Whatever became of the VMM, the run ended because it was told to."""
-    return run("note that the run is over", "rm", "-f", "--", place.launch)
+    """Whatever became of the VMM, the run ended because it was told to: no process is recorded any more."""
+    return run("note that the run is over", "truncate", "--no-create", "-s", "0", "--", place.record)

@@ -23,9 +23,10 @@ def vmm_user() -> str | None:
     return ACCOUNT if os.geteuid() == 0 else None
 
 
-def account_steps(user: str | None) -> list[Step]:
-    """Makes the user on the first start; a package or the NixOS module may have made it before."""
-    if user is None or _uid(user) is not None:
+def account_steps(user: str | None, *, blind: bool = False) -> list[Step]:
+    """Makes the user on the first start; a package or the NixOS module may have made it before. `blind`: as on a host
+    of which nothing is known."""
+    if user is None or (_uid(user) is not None and not blind):
         return []
     words = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
     shell = ("--shell", "/usr/sbin/nologin", "--comment", "runs virshle's VMs")
@@ -71,7 +72,9 @@ def _gids(user: str) -> set[int]:
         return {group.gr_gid for group in grp.getgrall() if group.gr_name == "kvm"}
 
 
-def hand_over(user: str | None, *, ways: Iterable[Path], made: Iterable[Path], things: Iterable[Path]) -> list[Step]:
+def hand_over(
+    user: str | None, *, ways: Iterable[Path], made: Iterable[Path], things: Iterable[Path], blind: bool = False
+) -> list[Step]:
     """Lets the user pass through the folders `ways`, and gives it what was `made` just before, and of `things` those
     that are not its own yet.
 
@@ -81,10 +84,12 @@ def hand_over(user: str | None, *, ways: Iterable[Path], made: Iterable[Path], t
         return []
     ways = list(ways)
     for way in ways:
-        _check_way(user, way, ways)
-    closed = [way for way in ways if not way.exists() or not way.stat().st_mode & stat.S_IXOTH]
+        check_way(user, way, ways)
+    closed = [way for way in ways if blind or not way.exists() or not way.stat().st_mode & stat.S_IXOTH]
     uid = _uid(user)
-    others = [thing for thing in things if uid is None or not os.path.lexists(thing) or thing.lstat().st_uid != uid]
+    others = [
+        thing for thing in things if blind or uid is None or not os.path.lexists(thing) or thing.lstat().st_uid != uid
+    ]
     others = [*made, *others]
     steps: list[Step] = []
     if closed:
@@ -95,7 +100,8 @@ def hand_over(user: str | None, *, ways: Iterable[Path], made: Iterable[Path], t
     return steps
 
 
-def _check_way(user: str, way: Path, ours: Sequence[Path]) -> None:
+def check_way(user: str, way: Path, ours: Sequence[Path]) -> None:
+    """Raises ConfigError where a folder above `way`, and not among `ours`, keeps the user out."""
     for above in way.parents:
         if above in ours or not above.exists():
             continue

@@ -81,7 +81,7 @@ class CloudHypervisor:
             helpers=tuple(_passt(machine)),
         )
 
-    def prepare(self, machine: Machine) -> list[Step]:
+    def prepare(self, machine: Machine, *, blind: bool = False) -> list[Step]:
         return []
 
     def boot(self, machine: Machine) -> list[Step]:
@@ -226,7 +226,7 @@ def find_firmware(wanted: str | None, arch: Arch) -> Path:
         if Path(place).is_file():
             return Path(place)
     raise ConfigError(
-        f"no firmware for {PROGRAM}, and this VM boots by it; looked for {', '.join(places)}",
+        f"no firmware for {PROGRAM}, by which images with a boot loader boot; looked for {', '.join(places)}",
         hint="get CLOUDHV.fd from https://github.com/cloud-hypervisor/edk2/releases, and say where it is by "
         "`firmware =` in the template",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from virshle.plan import Step
 from virshle.rpc import Vsock
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def launch(self) -> Path:
-        """What was chosen for the run that lasts; removed when virshle stopped it."""
+        """What was chosen for the last run. It is of the process whose record has the same token."""
         return self.folder / "launch.json"
 
     @property
@@ -60,6 +60,9 @@ class Place:
     @property
     def vmm_log(self) -> Path:
         return self.logs / "vmm.log"
+
+    run_began: ClassVar[str] = "--- a run begins"
+    """The line of its logs from which on they are of the last run."""
 
     @property
     def ready(self) -> Path:
@@ -153,8 +156,8 @@ class Driver(Protocol):
     def vmm(self, machine: Machine) -> Vmm:
         """The process to start."""
 
-    def prepare(self, machine: Machine) -> list[Step]:
-        """What must be there before the process starts."""
+    def prepare(self, machine: Machine, *, blind: bool = False) -> list[Step]:
+        """What must be there before the process starts. `blind`: as where nothing is."""
 
     def boot(self, machine: Machine) -> list[Step]:
         """From a process that was launched to a guest that runs."""
@@ -183,7 +186,7 @@ class Driver(Protocol):
 
 
 def read_launch(place: Place) -> Launch | None:
-    """None where it was not started, or by something else, or was stopped by virshle."""
+    """None where it was never started, or by something else."""
     try:
         known = {field.name for field in fields(Launch)}
         data = json.loads(place.launch.read_bytes())

@@ -18,10 +18,10 @@ def kvm_problem(
     """
     if not device.exists():
         return f"{device} is not there"
-    if not may_open(user, device):
-        return f"{device} may not be opened by {user or 'this user'} (is it in group kvm, and {device} of that group?)"
     if arch.cpu_flags:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")]
         if not set(" ".join(lines[:1]).split()).intersection(arch.cpu_flags):
             return f"{device} is there, but the processor shows none of {', '.join(arch.cpu_flags)}"
+    if not may_open(user, device):
+        return f"{device} may not be opened by {user or 'this user'} (is it in group kvm, and {device} of that group?)"
     return ""

@@ -15,21 +15,23 @@ from virshle.vmm.systemd import forget, start_unit
 
 def launch_steps(driver: Driver, machine: Machine) -> list[Step]:
     """Raises ConfigError where the VMM's user cannot get at its files."""
-    return [*_prepare(driver, machine), *_process(machine), *driver.boot(machine)]
+    made = [*account_steps(machine.launch.user), *driver.prepare(machine)]
+    return [*made, *process_steps(driver, machine), *driver.boot(machine)]
 
 
-def _prepare(driver: Driver, machine: Machine) -> list[Step]:
+def process_steps(driver: Driver, machine: Machine, *, blind: bool = False) -> list[Step]:
+    """From a whole folder to a VMM that runs. `blind`: as on a host of which nothing is known."""
     place, user = machine.place, machine.launch.user
-    vmm = driver.vmm(machine)
-    steps = [*account_steps(user), *driver.prepare(machine)]
-    if not place.record.exists():
+    steps: list[Step] = []
+    if blind or not place.record.exists():
         steps.append(run("make its process's record", "touch", "--", place.record))
     forgotten = (run("forget what was chosen", "rm", "-f", "--", place.launch),)
     return [
         *steps,
-        *hand_over(user, ways=_ways(machine), made=[place.seed], things=_things(machine)),
+        *hand_over(user, ways=_ways(machine), made=[place.seed], things=_things(machine), blind=blind),
         Write("note what was chosen", place.launch, machine.launch.json(), undo=forgotten),
-        Write("write how it is run", place.script, script(machine, vmm), mode=0o755),
+        Write("write how it is run", place.script, script(machine, driver.vmm(machine)), mode=0o755),
+        *_process(machine),
     ]
 
 
@@ -40,7 +42,10 @@ def _ways(machine: Machine) -> list[Path]:
 
 def _things(machine: Machine) -> list[Path]:
     place, vm = machine.place, machine.vm
-    boot = [vm.boot.kernel, vm.boot.initrd] if vm.boot.kind == "kernel" else [vm.boot.variables]
+    if vm.boot.kind == "kernel":
+        boot = [vm.boot.kernel, vm.boot.initrd]
+    else:
+        boot = [] if machine.launch.firmware else [vm.boot.variables]
     files = [place.folder / name for name in (*(disk.file for disk in vm.disks), *boot)]
     logs = sorted(place.logs.iterdir()) if place.logs.is_dir() else []
     return [place.run, place.record, place.logs, *logs, *files]
@@ -59,6 +64,7 @@ def script(machine: Machine, vmm: Vmm) -> str:
         console_log=place.console_log,
         vmm_log=place.vmm_log,
         output=vmm.output,
+        run_began=place.run_began,
         argv=vmm.argv,
         power_button=vmm.power_button,
     )

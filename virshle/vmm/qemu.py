@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 READY_PORT = "org.virshle.ready.0"
 """The virtio-serial port on which a guest says that it is ready."""
-_VSOCK = Path("/dev/vhost-vsock")
+VSOCK = Path("/dev/vhost-vsock")
 _STATES: dict[str, State] = {
     "running": "running",
     "paused": "paused",
@@ -74,9 +74,9 @@ class Qemu:
             power_button=Qmp(socket(place), "system_powerdown").shell(),
         )
 
-    def prepare(self, machine: Machine) -> list[Step]:
+    def prepare(self, machine: Machine, *, blind: bool = False) -> list[Step]:
         boot, folder = machine.vm.boot, machine.place.folder
-        if boot.kind == "kernel" or (folder / boot.variables).exists():
+        if boot.kind == "kernel" or ((folder / boot.variables).exists() and not blind):
             return []
         _, empty = find_firmware(host_arch())
         copy = ("cp", "--no-preserve=mode,ownership", "--", empty, folder / boot.variables)
@@ -126,7 +126,7 @@ class Qemu:
 
 
 def _vsock_works(user: str | None) -> bool:
-    return _VSOCK.exists() and may_open(user, _VSOCK)
+    return VSOCK.exists() and may_open(user, VSOCK)
 
 
 def _cid(vm: Vm) -> int:

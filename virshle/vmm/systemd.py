@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from virshle.exec import Command, find_program
+from virshle.exec import Command, find_program, run
 from virshle.vmm.driver import Machine
 
 _BOOTED = Path("/run/systemd/system")
 _DEVICES = ("kvm", "net/tun", "vhost-net", "vhost-vsock", "userfaultfd")
+ALREADY = "was already loaded"
+"""What systemd-run says where there is a unit of that name."""
 STOP_SECONDS = 90
 """How long a guest gets to power off when its unit is stopped, at the host's shutdown say."""
 
@@ -27,6 +29,15 @@ def unit_name(name: str) -> str:
 def forget(unit: str) -> Command:
     """A unit that failed is kept by systemd, with its reason, until this; no unit can be made of its name before."""
     return Command(("systemctl", "reset-failed", f"{unit}.service"), ok=(0, 1))
+
+
+def failed_units() -> list[str]:
+    """Of VMs, by name."""
+    if not systemd_runs():
+        return []
+    command = ("systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--full", unit_name("*"))
+    lines = run(Command(command)).stdout.splitlines()
+    return [line.split()[0].removesuffix(".service") for line in lines if line.split()]
 
 
 def start_unit(machine: Machine) -> Command:

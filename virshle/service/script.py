@@ -1,0 +1,131 @@
+"""A VM as a shell script: the plan of its creation and of its start, as it would be where nothing is there yet."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from virshle.disk import blank, clone
+from virshle.errors import ConflictError
+from virshle.exec.process import gone_shell
+from virshle.model.vm import Disk, KernelBoot, Vm
+from virshle.plan import Step, Write, run
+from virshle.service.node import Node
+from virshle.service.start import plan_machine
+from virshle.store import Entry, Layout
+from virshle.store.layout import definition, link_target
+from virshle.userdata import seed_steps
+from virshle.vmm.account import account_steps
+from virshle.vmm.choose import driver_of
+from virshle.vmm.driver import Driver, Machine, Place, read_launch
+from virshle.vmm.launch import process_steps
+
+_HEAD = """\
+#!/bin/bash
+# VM {name} ({uuid}), as `v script {name}` wrote it: makes what is missing of it, disks and all, and runs it by
+# {hypervisor}. It needs no virshle. What is there is left as it is; a VM that runs is left alone.
+# To stop it by its power button: {stop} stop
+set -euo pipefail
+umask 077
+
+if [ -e {record} ] && ! {gone}; then
+	echo {runs}
+	exit 0
+fi
+"""
+
+
+def script(node: Node, entry: Entry) -> str:
+    """Bash. Raises ConflictError for a broken VM, ConfigError where this host cannot run it."""
+    vm, place = entry.whole(), node.place(entry.uuid)
+    # The port of one that runs is not free, and it is its own.
+    launch = read_launch(place) if node.process(vm.uuid) else None
+    machine = plan_machine(vm, place, port=launch.ssh_port if launch else None)
+    driver = driver_of(machine.launch, place)
+    parts = [
+        _head(machine),
+        _part("", _folders(node.layout, vm, place)),
+        *(_part(_absent(place.folder / disk.file), _disk(disk, place)) for disk in vm.disks),
+        *_boot(driver, machine),
+        _part(_absent(definition(place.folder)), [_definition(vm, place)]),
+        *(_part(_unlinked(link), [_link(link, vm)]) for link in (node.layout.name(vm.name), node.layout.id(vm.id))),
+        _part("", seed_steps(vm, place.folder, place.seed)),
+        *(_part(_no_user(machine.launch.user), [step]) for step in account_steps(machine.launch.user, blind=True)),
+        _part("", process_steps(driver, machine, blind=True)),
+        _part("", driver.boot(machine)),
+        f"echo {shlex.quote(f'{vm.name} runs')}\n",
+    ]
+    return "\n".join(parts)
+
+
+def _head(machine: Machine) -> str:
+    vm, place = machine.vm, machine.place
+    return _HEAD.format(
+        name=vm.name,
+        uuid=vm.uuid,
+        hypervisor=machine.launch.hypervisor,
+        stop=shlex.quote(str(place.script)),
+        record=shlex.quote(str(place.record)),
+        gone=gone_shell(place.record),
+        runs=shlex.quote(f"{vm.name} runs already"),
+    )
+
+
+def _part(test: str, steps: Sequence[Step]) -> str:
+    """The steps where the shell test holds; always, without one."""
+    lines = "".join(f"# {step.why}\n{step.shell()}\n" for step in steps)
+    return f"if {test}; then\n{lines}fi\n" if test else lines
+
+
+def _absent(path: Path) -> str:
+    return f"[ ! -e {shlex.quote(str(path))} ]"
+
+
+def _unlinked(link: Path) -> str:
+    return f"[ ! -L {shlex.quote(str(link))} ]"
+
+
+def _no_user(user: str | None) -> str:
+    return f"! getent passwd {shlex.quote(user or '')} >/dev/null"
+
+
+def _folders(layout: Layout, vm: Vm, place: Place) -> list[Step]:
+    inside = [place.folder / name for name in ("disk", "boot", "log")]
+    return [run("make its folders", "mkdir", "-p", "--", *inside, place.run, layout.names, layout.ids)]
+
+
+def _disk(disk: Disk, place: Place) -> list[Step]:
+    """Under another name until it is whole, as its presence is all that the script looks at."""
+    target = place.folder / disk.file
+    if disk.source is None:
+        return blank(target, disk.size)
+    part = target.with_name(f".{target.name}.part")
+    return [
+        *clone(Path(disk.source), part, image=0, size=disk.size),
+        run("it is whole", "mv", "-T", "--", part, target),
+    ]
+
+
+def _boot(driver: Driver, machine: Machine) -> list[str]:
+    vm, place = machine.vm, machine.place
+    if not isinstance(vm.boot, KernelBoot):
+        steps = driver.prepare(machine, blind=True)
+        return [_part(_absent(place.folder / vm.boot.variables), steps)] if steps else []
+    if vm.origin.store_path is None:
+        raise ConflictError(f"where {vm.name}'s kernel came from is not known", hint="its folder has it: copy that")
+    origin = Path(vm.origin.store_path)
+    copies = []
+    for name, part in (("kernel", vm.boot.kernel), ("initrd", vm.boot.initrd)):
+        target = place.folder / part
+        copy = run(f"copy its {name}", "cp", "--no-preserve=mode,ownership", "--", origin / name, target)
+        copies.append(_part(_absent(target), [copy]))
+    return copies
+
+
+def _definition(vm: Vm, place: Place) -> Step:
+    return Write("write its definition", definition(place.folder), vm.model_dump_json(indent=2) + "\n")
+
+
+def _link(link: Path, vm: Vm) -> Step:
+    return run(f"link it as {link.name}", "ln", "-sT", link_target(vm.uuid), link)
