@@ -52,6 +52,8 @@ class FakeScript:
     stale: tuple[Path, ...]
     helpers: tuple[str, ...]
     argv: tuple[str, ...]
+    vmm_log: Path
+    """To which it says first that a run begins."""
 
     @classmethod
     def read(cls, path: Path) -> FakeScript:
@@ -65,6 +67,7 @@ class FakeScript:
             stale=tuple(map(Path, stale[3:])),
             helpers=tuple(line[2:].partition(" ) 9>&-")[0] for line in lines if ") 9>&-" in line),
             argv=tuple(become[1 : become.index("</dev/null")]),
+            vmm_log=Path(become[-1].removeprefix("2>>")),
         )
 
 
@@ -193,6 +196,8 @@ class FakeHost:
             shutil.copyfile(source, target / source.name if target.is_dir() else target)
 
     def _truncate(self, words: tuple[str, ...]) -> None:
+        if "--no-create" in words and not Path(words[-1]).exists():
+            return
         with Path(words[-1]).open("ab") as file:
             file.truncate(int(words[words.index("-s") + 1]))
 
@@ -270,6 +275,9 @@ class FakeHost:
         held = Held(script.record, record_of(os.getpid(), script.token))
         for stale in script.stale:
             stale.unlink(missing_ok=True)
+        if script.vmm_log.parent.is_dir():
+            with script.vmm_log.open("a") as log:
+                log.write(f"{Place.run_began}: now\n")
         self.alive.append(held)
         self.started.append(script)
         self.launched()

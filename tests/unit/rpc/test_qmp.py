@@ -176,3 +176,36 @@ def test_it_is_shown_unless_it_is_one_of_many(quiet: bool, path: Path, capsys: p
     with pytest.raises(HostError):
         Qmp(path, "query-status", quiet=quiet).send()
     assert ("+ printf" in capsys.readouterr().err) is not quiet
+
+
+def test_who_finds_a_full_queue_stands_in_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU's is one long, and it serves one client after the other."""
+    slept: list[float] = []
+    threads: list[Thread] = []
+    read: list[Any] = []
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as another:
+        listener.bind(str(path))
+        listener.listen(0)
+        listener.settimeout(30)
+        another.connect(str(path))
+
+        def serve_the_other_first(seconds: float) -> None:
+            slept.append(seconds)
+            listener.accept()[0].close()
+            answer = _talk(b'{"return": {"status": "running"}}\n')
+            threads.append(Thread(target=_serve, args=(listener, answer, read)))
+            threads[-1].start()
+
+        monkeypatch.setattr(time, "sleep", serve_the_other_first)
+        assert Qmp(path, "query-status", timeout=30).send() == {"status": "running"}
+        threads[-1].join()
+    assert len(slept) == 1
+
+
+def test_nor_is_a_queue_stood_in_for_ever(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as another:
+        listener.bind(str(path))
+        listener.listen(0)
+        another.connect(str(path))
+        with pytest.raises(TimedOutError, match=r"did not answer `query-status` within 0\.1 s"):
+            Qmp(path, "query-status", timeout=0.1).send()

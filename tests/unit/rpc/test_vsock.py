@@ -40,8 +40,8 @@ def test_what_follows_the_handshake_is_the_guests(parts: tuple[bytes, ...], path
     serve(_saying(*parts, heard=heard))
     with Vsock(3, 22, path).connect(30) as connection:
         said = b""
-        while len(said) < len(BANNER):
-            said += connection.recv(100)
+        while len(said) < len(BANNER) and (block := connection.recv(100)):
+            said += block
     assert said == BANNER
     assert heard == [b"CONNECT 22\n"]
 

@@ -9,12 +9,12 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_broken, put_vm, snapshot, uuid_of
 from virshle.errors import ConfigError
-from virshle.exec import find_program
 from virshle.fs import Lock
 from virshle.model.arch import host_arch
 from virshle.nix import NixHost
-from virshle.service import doctor
-from virshle.service.doctor import Check, examine
+from virshle.service import doctor, host_checks
+from virshle.service.doctor import examine
+from virshle.service.host_checks import Check
 from virshle.service.node import Node
 from virshle.store import Layout
 
@@ -22,10 +22,17 @@ Look = Callable[[], dict[str, Check]]
 
 
 @pytest.fixture
-def look(node: Node, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> Look:
+def look(node: Node, host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
     monkeypatch.setattr(doctor, "find_nix", lambda _: NixHost("nix", (2, 18, 1), "/nix/store"))
-    monkeypatch.setattr(doctor, "find_firmware", lambda _: (Path("/fw/code"), Path("/fw/vars")))
-    monkeypatch.setattr(doctor, "kvm_problem", lambda _: "")
+    monkeypatch.setattr(host_checks, "find_qemu_firmware", lambda _: (Path("/fw/code"), Path("/fw/vars")))
+    monkeypatch.setattr(host_checks, "find_firmware", lambda wanted, arch: Path("/fw/CLOUDHV.fd"))
+    monkeypatch.setattr(host_checks, "kvm_problem", lambda *_: host.kvm)
+    monkeypatch.setattr(host_checks, "landlock_works", lambda: True)
+    monkeypatch.setattr(host_checks, "VSOCK", tmp_path / "vhost-vsock")
+    (tmp_path / "vhost-vsock").touch()
+    host.answers["stat"] = "xfs\n"
+    host.have_cloud_hypervisor()
+    host.have("curl")
     return lambda: {check.name: check for check in examine(node)}
 
 
@@ -45,15 +52,15 @@ def test_looking_changes_nothing(look: Look, node: Node, layout: Layout) -> None
     Lock(layout.staged(uuid_of("left")), patience=0).release()
 
 
-def test_a_missing_program_is_told_with_its_package(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_program", lambda name: None if name == "mcopy" else find_program(name))
+def test_a_missing_program_is_told_with_its_package(look: Look, host: FakeHost) -> None:
+    (host.programs / "mcopy").unlink()
     assert look()["mcopy"].ok == "no"
     assert "apt-get install mtools" in look()["mcopy"].remedy
     assert "host programs" not in look()
 
 
-def test_no_kvm_is_a_limit_not_a_fault(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "kvm_problem", lambda _: "/dev/kvm is not there")
+def test_no_kvm_is_a_limit_not_a_fault(look: Look, host: FakeHost) -> None:
+    host.kvm = "/dev/kvm is not there"
     assert look()["KVM"].ok == "limited"
     assert "software emulation" in look()["KVM"].found
 
@@ -62,8 +69,8 @@ def test_what_cannot_be_found_is_told_with_its_hint(look: Look, monkeypatch: pyt
     def none(_: object) -> tuple[Path, Path]:
         raise ConfigError("no firmware", hint="install it")
 
-    monkeypatch.setattr(doctor, "find_firmware", none)
-    assert look()["UEFI firmware"] == Check("UEFI firmware", "limited", "no firmware", "install it")
+    monkeypatch.setattr(host_checks, "find_qemu_firmware", none)
+    assert look()["firmware for QEMU"] == Check("firmware for QEMU", "limited", "no firmware", "install it")
 
 
 def test_broken_vms_and_leftovers_are_told(look: Look, layout: Layout) -> None:
@@ -97,8 +104,45 @@ def test_warnings_of_the_configuration_are_told(node: Node, look: Look) -> None:
     assert Check("configuration", "limited", warning) in examine(Node(node.paths))
 
 
-def test_without_socat_nothing_is_lost_but_pasting(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_program", lambda name: None if name == "socat" else find_program(name))
-    assert look()["socat"].ok == "limited"
-    assert "apt-get install socat" in look()["socat"].remedy
+@pytest.mark.parametrize(
+    ("name", "lost"), [("socat", "no ssh by vsock"), ("curl", "cannot be pasted"), ("passt", "run on QEMU")]
+)
+def test_what_is_useful_is_not_needed(name: str, lost: str, look: Look, host: FakeHost) -> None:
+    (host.programs / name).unlink()
+    assert look()[name].ok == "limited"
+    assert lost in look()[name].found
+    assert f"apt-get install {name}" in look()[name].remedy
     assert look()["host programs"].ok == "yes"
+
+
+def test_it_says_which_hypervisor_auto_takes(look: Look, host: FakeHost) -> None:
+    auto = 'hypervisor = "auto"'
+    assert look()[auto].found.startswith("takes cloud-hypervisor")
+    assert look()["cloud-hypervisor"].found == f"v53.0, {host.programs / 'cloud-hypervisor'}"
+    host.kvm = "/dev/kvm is not there"
+    assert look()[auto].found.startswith("takes QEMU: cloud-hypervisor needs KVM")
+    assert look()["cloud-hypervisor"].ok == "limited"
+    (host.programs / host_arch().qemu).unlink()
+    assert (look()[auto].ok, look()[host_arch().qemu].ok) == ("no", "limited")
+
+
+def test_a_version_with_a_known_hole_is_told(look: Look, host: FakeHost) -> None:
+    host.have_cloud_hypervisor("v51.0.0")
+    assert look()["cloud-hypervisor"].ok == "limited"
+    assert "CVE-2026-45782" in look()["cloud-hypervisor"].found
+
+
+def test_of_roots_host_the_vmms_users_way_is_looked_at(
+    systemd: None, look: Look, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.answers["systemctl"] = "virshle-vm-gone.service loaded failed failed VM gone\n"
+
+    def closed(user: str, way: Path, ours: object) -> None:
+        raise ConfigError(f"{way} may not be entered by {user}", hint="open it")
+
+    assert look()["VMMs"].found.startswith("run as virshle-vmm, each a unit of systemd")
+    assert look()["way to the state folder"].ok == "yes"
+    assert look()["leftover"].found == "virshle-vm-gone failed, and is of no VM's last run"
+    monkeypatch.setattr(doctor, "check_way", closed)
+    assert look()["way to the state folder"].ok == "no"
+    assert look()["way to the runtime folder"].remedy == "open it"

@@ -12,6 +12,7 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import CloudGuest, Guest
 from tests.unit.support import record_of
 from virshle.errors import ConflictError, HostError
+from virshle.exec.process import recorded
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import pause, resume, stop
 from virshle.service.node import Entry, Node
@@ -37,32 +38,46 @@ def qemu_web(web: Entry, node: Node, guest: Guest) -> Entry:
     return web
 
 
+def _say(entry: Entry, text: str) -> None:
+    with (entry.folder / "log/vmm.log").open("a") as log:
+        log.write(text)
+
+
 def _shown(node: Node) -> Row:
     return row(node, node.store.find("web"))
 
 
 def test_a_vmm_that_died_has_crashed_and_its_last_words_are_told(qemu_web: Entry, node: Node, host: FakeHost) -> None:
-    (qemu_web.folder / "log/vmm.log").write_text("started\nout of memory\n")
+    _say(qemu_web, "started\nout of memory\n")
     host.die()
     shown = _shown(node)
     assert (shown.state, shown.ssh) == ("crashed", None)
     assert shown.problem == "its VMM died; it said last: out of memory"
     found = details(node, qemu_web)
-    assert [line["line"] for line in found["log"]] == ["started", "out of memory"]
+    assert found["log"] == ["started", "out of memory"]
     assert (found["run"]["hypervisor"], found["run"]["pid"]) == ("qemu", None)
 
 
 @pytest.mark.parametrize("log", [None, b"", b"\xff"])
-def test_one_that_said_nothing_has_crashed_all_the_same(
+def test_one_whose_log_was_taken_away_has_crashed_all_the_same(
     log: bytes | None, qemu_web: Entry, node: Node, host: FakeHost
 ) -> None:
+    file = qemu_web.folder / "log/vmm.log"
+    file.unlink()
     if log is not None:
-        (qemu_web.folder / "log/vmm.log").write_bytes(log)
+        file.write_bytes(log)
     host.die()
-    assert _shown(node).state == "crashed"
     assert details(node, qemu_web)["state"] == "crashed"
-    if not log:
-        assert _shown(node).problem == "its VMM died and said nothing"
+    assert _shown(node).problem == "its VMM died and said nothing"
+
+
+def test_what_an_earlier_run_said_is_not_its_last_word(qemu_web: Entry, node: Node, host: FakeHost) -> None:
+    _say(qemu_web, "all is lost\n")
+    host.die()
+    start(node, qemu_web)
+    host.die()
+    assert _shown(node).problem == "its VMM died and said nothing"
+    assert details(node, qemu_web)["log"] == []
 
 
 def test_one_that_took_its_leave_has_stopped(qemu_web: Entry, node: Node, host: FakeHost) -> None:
@@ -82,7 +97,7 @@ def test_one_that_was_told_to_end_has_stopped_however_it_did(
     assert stop(node, qemu_web, force=force, timeout=0.05 if force else 30).how.startswith("by" if force else "grace")
     assert (qemu_web.folder / "log/qemu.pid").exists()
     assert _shown(node).state == "stopped"
-    assert not node.place(qemu_web.uuid).launch.exists()
+    assert recorded(node.place(qemu_web.uuid).record) is None
 
 
 def test_one_that_ran_when_the_host_went_down_has_not_crashed(qemu_web: Entry, node: Node, host: FakeHost) -> None:
@@ -265,7 +280,8 @@ def test_what_lies_in_its_folder_of_logs_is_not_followed(
     qemu_web: Entry, node: Node, host: FakeHost, tmp_path: Path
 ) -> None:
     """It is the VMM's user's, and who looks is root."""
-    (tmp_path / "secret").write_text("hash\n")
+    (tmp_path / "secret").write_text("first\nhash\n")
+    (qemu_web.folder / "log/vmm.log").unlink()
     (qemu_web.folder / "log/vmm.log").symlink_to(tmp_path / "secret")
     host.die()
     assert "hash" not in str(details(node, qemu_web))

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import Guest
-from virshle.errors import HostError
+from virshle.errors import ConflictError, HostError
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
@@ -71,10 +71,22 @@ def test_a_unit_that_runs_for_another_is_not_taken(systemd: None, web: Entry, no
             host.units.add(UNIT)
 
     host.before = another
-    with pytest.raises(HostError, match="`systemd-run` failed") as caught:
+    with pytest.raises(ConflictError, match=f"systemd runs another {UNIT}.service already") as caught:
         start(node, web)
-    assert any("was already loaded" in line for line in caught.value.details)
+    assert f"systemctl status {UNIT}" in caught.value.hint
     assert host.alive == []
+
+
+def test_a_unit_that_fails_for_another_reason_is_told_as_that(
+    systemd: None, web: Entry, node: Node, host: FakeHost
+) -> None:
+    def fail(argv: tuple[str, ...]) -> None:
+        if argv[0] == "systemd-run":
+            raise OSError(5, "no bus")
+
+    host.before = fail
+    with pytest.raises(HostError, match="no bus"):
+        start(node, web)
 
 
 @pytest.mark.parametrize("how", ["crashed", "running"])

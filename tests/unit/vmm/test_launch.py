@@ -81,7 +81,7 @@ def test_what_was_begun_is_undone_by_its_token(place: Place) -> None:
 def test_roots_vmm_is_another_users_from_the_first_start_on(
     place: Place, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "_check_way", lambda *_: None)
+    monkeypatch.setattr(account, "check_way", lambda *_: None)
     machine = _machine(place, user=ACCOUNT)
     place.console_log.touch()
     ways = (place.folder, place.folder / "disk", *place.folder.parents[:2])
