@@ -14,8 +14,9 @@ from pathlib import Path
 from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
 
 
-def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
-    """Writes beside `path`, then renames: a reader sees the old text or the new one, also after a power cut."""
+def write_atomic(path: Path, text: str, mode: int = 0o600, *, lasting: bool = True) -> None:
+    """Writes beside `path`, then renames: a reader sees the old text or the new one, also after a power cut where it is
+    `lasting`."""
     # Costs more to import than a short command takes.
     import tempfile
 
@@ -25,13 +26,15 @@ def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
             file.write(text)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         Path(temporary).rename(path)
     except BaseException:
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
 def read_start(path: Path, most: int = 2**16) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import shlex
 import shutil
 import subprocess
@@ -46,6 +47,9 @@ PACKAGES = {
     "useradd": "passwd",
 }
 """Debian's package of a program, for the hint when it is missing."""
+
+_BRIEF = 50
+"""Milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -104,39 +108,61 @@ def _kept(environ: tuple[tuple[str, str], ...]) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Started:
+    """A command that runs. Who started it calls `end`, or `kill` where its end is not wanted any more."""
+
+    command: Command
+    process: subprocess.Popen[str]
+    began: float
+
+    def end(self, *, check: bool = True) -> Result:
+        """Waits for it, and raises as `run` does."""
+        command, process = self.command, self.process
+        try:
+            _wait_briefly(process.pid)
+            stdout, stderr = process.communicate(timeout=command.timeout)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            raise TimedOutError(
+                f"`{command.argv[0]}` did not end within {command.timeout:g} s and was killed",
+                details=[f"command: {command.shell()}"],
+            ) from None
+        except BaseException:
+            self.kill()
+            raise
+        result = Result(command, process.returncode, stdout or "", stderr or "", time.monotonic() - self.began)
+        log.output(result.stdout + result.stderr)
+        if check and result.code not in command.ok:
+            raise failure(result)
+        return result
+
+    def kill(self) -> None:
+        if self.command.detached:
+            self.process.wait()
+        _kill(self.process)
+
+
 def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> Result:
     """Runs it to its end.
 
     Raises HostError when it fails (unless `check` is false), TimedOutError when it takes too long,
     ConfigError when there is no such program.
     """
+    return start(command, locks=locks).end(check=check)
+
+
+def start(command: Command, *, locks: Iterable[int] = ()) -> Started:
+    """Raises HostError where it cannot be started, ConfigError when there is no such program."""
     log.command(command.shell())
-    started = time.monotonic()
+    began = time.monotonic()
     try:
-        process = _open(command, () if command.detached else tuple(locks))
+        return Started(command, _open(command, () if command.detached else tuple(locks)), began)
     except FileNotFoundError:
         raise missing(command.argv[0]) from None
     except OSError as error:
         message = f"`{command.argv[0]}` cannot be run: {error.strerror}"
         raise HostError(message, details=[f"command: {command.shell()}"]) from error
-    try:
-        stdout, stderr = process.communicate(timeout=command.timeout)
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        raise TimedOutError(
-            f"`{command.argv[0]}` did not end within {command.timeout:g} s and was killed",
-            details=[f"command: {command.shell()}"],
-        ) from None
-    except BaseException:
-        if command.detached:
-            process.wait()
-        _kill(process)
-        raise
-    result = Result(command, process.returncode, stdout or "", stderr or "", time.monotonic() - started)
-    log.output(result.stdout + result.stderr)
-    if check and result.code not in command.ok:
-        raise failure(result)
-    return result
 
 
 def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
@@ -151,6 +177,20 @@ def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
         pass_fds=locks,
         start_new_session=True,
     )
+
+
+def _wait_briefly(pid: int) -> None:
+    """Until the process ends or may want its output to be read. `communicate` alone looks for the end at intervals of
+    half a millisecond and more, as long as many a command takes."""
+    # What fails here (an old kernel) costs no more than that.
+    with suppress(OSError):
+        handle = os.pidfd_open(pid)
+        try:
+            ended = select.poll()
+            ended.register(handle, select.POLLIN)
+            ended.poll(_BRIEF)
+        finally:
+            os.close(handle)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -82,11 +82,11 @@ class Node:
                 raise
 
     @contextmanager
-    def registry(self) -> Iterator[None]:
-        """Holds the lock under which names and numbers are given and taken; tidies first."""
+    def registry(self) -> Iterator[list[Entry]]:
+        """Holds the lock under which names and numbers are given and taken; tidies first. Gives every VM there is."""
         self.folders()
         if not self.layout.vms.is_dir():
-            yield  # a dry run on a fresh host
+            yield []  # a dry run on a fresh host
             return
         registry = Lock(self.layout.vms, patience=30, told=waiting)
         with ExitStack() as later, explained("work on the VMs"), registry:
@@ -98,7 +98,7 @@ class Node:
             with self.apply() as apply:
                 apply(left.links)
                 apply.commit()
-            yield
+            yield left.entries
 
     def _remove(self, plan: Plan) -> None:
         """What an interrupted command left; where it cannot be removed, the work goes on."""
