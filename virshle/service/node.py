@@ -53,7 +53,7 @@ class Node:
                 log.warn(warning)
         return config
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         return Layout(self.paths)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +35,8 @@ class Row:
     problem: str | None
 
 
-def state_of(node: Node, entry: Entry) -> State:
-    """Its process says whether it runs, the VMM in which state."""
-    return _look(node, entry)[0]
-
-
 def _look(node: Node, entry: Entry) -> tuple[State, Launch | None, str]:
-    """Its state, what was chosen for the run that lasts or came to a bad end, and what is to be said of that."""
+    """Its state (its process says whether it runs, the VMM in which state), what was chosen for the run that lasts or came to a bad end, and what is to be said of that."""
     if entry.summary is None:
         return "broken", None, entry.problem
     place = node.place(entry.uuid)
@@ -76,11 +70,16 @@ def _last_lines(place: Place, most: int) -> list[str]:
 
 
 def rows(node: Node, entries: Sequence[Entry]) -> list[Row]:
-    """All at once: a VMM that does not answer costs its second only once."""
-    if len(entries) < 2:
+    """Those that run all at once: a VMM that does not answer costs its second only once."""
+    running = [entry for entry in entries if node.process(entry.uuid) is not None]
+    if len(running) < 2:
         return [row(node, entry) for entry in entries]
+    # Costs more to import than listing a hundred VMs that do not run.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=32) as pool:
-        return list(pool.map(lambda entry: row(node, entry), entries))
+        asked = dict(zip(running, pool.map(lambda entry: row(node, entry), running), strict=True))
+    return [asked.get(entry) or row(node, entry) for entry in entries]
 
 
 def row(node: Node, entry: Entry) -> Row:

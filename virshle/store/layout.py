@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from uuid import UUID
 
@@ -18,24 +19,24 @@ LONGEST_SOCKET = "console.sock"
 class Layout:
     paths: Paths
 
-    @property
+    @cached_property
     def vms(self) -> Path:
         """Its lock is the registry's: held while names and numbers are given and taken."""
         return self.paths.state / "vm"
 
-    @property
+    @cached_property
     def names(self) -> Path:
         return self.paths.state / "name"
 
-    @property
+    @cached_property
     def ids(self) -> Path:
         return self.paths.state / "id"
 
-    @property
+    @cached_property
     def images(self) -> Path:
         return self.paths.state / "image"
 
-    @property
+    @cached_property
     def keys(self) -> Path:
         return self.paths.state / "key"
 
