@@ -6,7 +6,6 @@ import functools
 import os
 import select
 import shlex
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -86,6 +85,9 @@ def text_of(words: Iterable[str | Path]) -> tuple[str, ...]:
 
 def find_program(name: str) -> str | None:
     """Its path, also in the sbin folders, which an ordinary user's PATH lacks on Debian."""
+    # Costs more to import than a short command takes.
+    import shutil
+
     return shutil.which(name, path=_path())
 
 

@@ -35,6 +35,8 @@ def check_name(name: str) -> str:
 
 
 def _is_uuid(word: str) -> bool:
+    if len(word) < 32:
+        return False
     try:
         uuid.UUID(word)
     except ValueError:

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from itertools import chain, zip_longest
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -89,7 +88,8 @@ class Apply:
 
     def _begin(self, step: Step, plan: Plan, progress: Progress) -> host.Started | None:
         locks = [lock.fd for subject in (None, plan.subject) for lock in self._locks.get(subject, ()) if lock.fd >= 0]
-        _note(plan, f"# {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {step.why}\n{step.shell()}\n", self._untold)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        _note(plan, f"# {now} {step.why}\n{step.shell()}\n", self._untold)
         with self._failure_noted(plan):
             return begin(step, locks, progress)
 

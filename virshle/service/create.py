@@ -18,7 +18,7 @@ from virshle.model.vm import User, Vm
 from virshle.plan import Plan, Step, Write, run
 from virshle.service.image import ensure_built, hold_image, image_source
 from virshle.service.node import Entry, Node
-from virshle.store import claim, commit, stage
+from virshle.store.change import claim, commit, stage
 from virshle.store.layout import definition
 from virshle.store.read import link_owner, links
 from virshle.template import Identity, Source, define, disk_size, unsupported_nets

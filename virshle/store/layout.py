@@ -61,15 +61,19 @@ class Layout:
     def id(self, number: int) -> Path:
         return self.ids / str(number)
 
-    def run(self, uuid: UUID) -> Path:
-        """For sockets, hence short. Raises ConfigError when it is not."""
-        folder = self.paths.run / "vm" / uuid.hex[:12]
-        if len(bytes(folder / LONGEST_SOCKET)) > SOCKET_PATH_LIMIT:
+    @cached_property
+    def _runs(self) -> Path:
+        folder = self.paths.run / "vm"
+        if len(bytes(folder)) + len("/0123456789ab/") + len(LONGEST_SOCKET) > SOCKET_PATH_LIMIT:
             raise ConfigError(
                 f"{self.paths.run} is too long for sockets: the path of one ends at {SOCKET_PATH_LIMIT} bytes",
                 hint="set VIRSHLE_RUN_DIR to a shorter one",
             )
         return folder
+
+    def run(self, uuid: UUID) -> Path:
+        """For sockets, hence short. Raises ConfigError when it is not."""
+        return self._runs / uuid.hex[:12]
 
     def image(self, name: str) -> Path:
         return self.images / name

@@ -7,11 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from virshle.plan import Step
-from virshle.rpc import Vsock
-
 if TYPE_CHECKING:
     from virshle.model.vm import Vm
+    from virshle.plan import Step
+    from virshle.rpc import Vsock
 
 State = Literal["running", "paused", "starting", "stopped", "crashed", "broken", "unknown"]
 

@@ -12,7 +12,8 @@ from virshle.config.paths import Paths
 from virshle.errors import HostError
 from virshle.fs import Lock, try_lock
 from virshle.plan import Apply, Plan
-from virshle.store import Layout, Left, Store, claim, commit, leave, remove, stage, tidy
+from virshle.store import Layout, Store
+from virshle.store.change import Left, claim, commit, leave, remove, stage, tidy
 
 UUID = uuid_of("web")
 
