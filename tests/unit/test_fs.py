@@ -252,3 +252,14 @@ def test_a_path_may_begin_in_another_folder(tmp_path: Path) -> None:
     assert expand("a/b", tmp_path / "x") == tmp_path / "x/a/b"
     assert expand("/a", tmp_path / "x") == Path("/a")
     assert expand("~/a", tmp_path / "x") == tmp_path / "home/a"
+
+
+@pytest.mark.parametrize(("lasting", "syncs"), [(True, 2), (False, 0)])
+def test_a_file_and_its_folder_are_on_the_disk_unless_a_later_step_sees_to_that(
+    lasting: bool, syncs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    write_atomic(tmp_path / "f", "text", lasting=lasting)
+    assert (tmp_path / "f").read_text() == "text"
+    assert len(synced) == syncs
