@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,18 +23,22 @@ _HEAD = ("what", "virshle", "beside", "takes", "figure", "goal", "met")
 def main(names: tuple[str, ...], rounds: int, data: int) -> None:
     """Measure virshle beside what one would use instead. NAME: version, listing, clone or create; all if left out.
 
-    Exits with 1 where a goal is not met.
+    Exits with 1 where a goal is not met, or a command failed.
     """
     rows: list[Row] = []
+    failed = False
     for name in names or NAMES:
         click.secho(f"measuring: {name}", bold=True, err=True)
         try:
             rows += importlib.import_module(f"benchmarks.{name}").run(Options(rounds, data * 2**20))
         except NotMeasured as why:
             click.secho(f"not measured: {name}: {why}", fg="yellow", err=True)
+        except subprocess.CalledProcessError as error:
+            failed = True
+            click.secho(f"failed: {name}: {error}\n{error.stderr or ''}", fg="red", err=True)
     click.echo(f"{_machine()}\n")
     click.echo(_table(rows))
-    sys.exit(0 if all(row.met for row in rows) else 1)
+    sys.exit(1 if failed or not all(row.met for row in rows) else 0)
 
 
 def _machine() -> str:

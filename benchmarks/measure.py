@@ -63,10 +63,9 @@ def medians(rounds: int, *sides: Timed) -> list[float]:
 def command(argv: Sequence[str | Path], env: Mapping[str, str], *, text: str | None = None) -> float:
     """Seconds of a whole command, from its start to its end; what it prints goes nowhere. Raises CalledProcessError."""
     began = time.perf_counter()
-    subprocess.run(argv, env=env, input=text, text=True, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(argv, env=env, input=text, text=True, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     return time.perf_counter() - began
 
 
 def output(argv: Sequence[str | Path], env: Mapping[str, str], *, text: str | None = None) -> str:
-    done = subprocess.run(argv, env=env, input=text, text=True, check=True, stdout=subprocess.PIPE)
-    return done.stdout
+    return subprocess.run(argv, env=env, input=text, text=True, check=True, capture_output=True).stdout

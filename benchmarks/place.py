@@ -47,5 +47,6 @@ def environment(top: Path) -> dict[str, str]:
     """For `v` with everything of its own in `top`. Python may keep what it compiles, as an installed one has it."""
     dropped = ("VIRSHLE_", "XDG_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    (top / "config.toml").touch()
     own = {"STATE_DIR": top / "s", "RUN_DIR": top / "r", "CONFIG": top / "config.toml"}
     return kept | {"HOME": str(top)} | {f"VIRSHLE_{name}": str(path) for name, path in own.items()}

@@ -98,7 +98,8 @@ def _path() -> str:
 
 def environment(command: Command) -> dict[str, str]:
     """What a command is given: a short part of the caller's environment, C locale, and its own additions."""
-    return _kept(tuple(os.environ.items())) | {"PATH": _path(), "LC_ALL": "C.UTF-8"} | dict(command.env)
+    # LC_ALL=C.UTF-8 is the same, but a dozen files more to open, a sixth of the time that an `ln` takes.
+    return _kept(tuple(os.environ.items())) | {"PATH": _path(), "LC_CTYPE": "C.UTF-8"} | dict(command.env)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from virshle import log
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.disk import blank, check_image, check_size, clone, need_space
 from virshle.errors import ConflictError, UsageError
+from virshle.fs import allow_locks
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import User, Vm
 from virshle.plan import Plan, Step, Write, run
@@ -62,6 +63,7 @@ def create(node: Node, order: Order) -> list[Vm]:
             ]
             # The folders first, then their locks, so that nobody who tidies takes them for abandoned.
             apply(*(_staged(node, vm, stage(node.layout, vm.uuid)) for vm in vms))
+            allow_locks(len(vms))
             for vm in vms:
                 node.hold(apply, node.layout.staged(vm.uuid), subject=vm.name)
             apply(*(_staged(node, vm, *claim(node.layout, vm.uuid, vm.name, vm.id)) for vm in vms))
