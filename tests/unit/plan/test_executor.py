@@ -339,7 +339,7 @@ def test_an_interrupt_kills_all_that_run_side_by_side(host: FakeHost, monkeypatc
         if (moment, step.why) == ("before", "work a3"):
             raise KeyboardInterrupt
 
-    executor.observers.append(interrupt)  # type: ignore[arg-type]
+    executor.observers.append(interrupt)
     with pytest.raises(KeyboardInterrupt), Apply() as apply:
         apply(*commands.plans)
     assert commands.killed == ["a1", "a2"]
