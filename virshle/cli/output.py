@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
@@ -49,6 +48,8 @@ def print_rows(
     elif form == "yaml":
         click.echo(_yaml(data), nl=False)
     elif form == "csv":
+        import csv
+
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(chosen)

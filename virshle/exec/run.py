@@ -6,17 +6,19 @@ import functools
 import os
 import select
 import shlex
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL, Signals
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from virshle import log
 from virshle.errors import ConfigError, HostError, TimedOutError
+
+if TYPE_CHECKING:
+    import subprocess
 
 _KEPT = (
     "PATH",
@@ -108,17 +110,19 @@ def _is_kept(name: str) -> bool:
     return name in _KEPT or name.lower().startswith(tuple(prefix.lower() for prefix in _KEPT_PREFIXES))
 
 
-@dataclass(frozen=True)
 class Started:
     """A command that runs. Who started it calls `end`, or `kill` where its end is not wanted any more."""
 
-    command: Command
-    process: subprocess.Popen[str]
-    began: float
+    def __init__(self, command: Command, process: subprocess.Popen[str]) -> None:
+        self.command = command
+        self._process = process
+        self._began = time.monotonic()
 
     def end(self, *, check: bool = True) -> Result:
         """Waits for it, and raises as `run` does."""
-        command, process = self.command, self.process
+        import subprocess
+
+        command, process = self.command, self._process
         try:
             _wait_briefly(process.pid)
             stdout, stderr = process.communicate(timeout=command.timeout)
@@ -131,7 +135,7 @@ class Started:
         except BaseException:
             self.kill()
             raise
-        result = Result(command, process.returncode, stdout or "", stderr or "", time.monotonic() - self.began)
+        result = Result(command, process.returncode, stdout or "", stderr or "", time.monotonic() - self._began)
         log.output(result.stdout + result.stderr)
         if check and result.code not in command.ok:
             raise failure(result)
@@ -139,8 +143,8 @@ class Started:
 
     def kill(self) -> None:
         if self.command.detached:
-            self.process.wait()
-        _kill(self.process)
+            self._process.wait()
+        _kill(self._process)
 
 
 def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> Result:
@@ -155,9 +159,8 @@ def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> R
 def start(command: Command, *, locks: Iterable[int] = ()) -> Started:
     """Raises HostError where it cannot be started, ConfigError when there is no such program."""
     log.command(command.shell())
-    began = time.monotonic()
     try:
-        return Started(command, _open(command, () if command.detached else tuple(locks)), began)
+        return Started(command, _open(command, () if command.detached else tuple(locks)))
     except FileNotFoundError:
         raise missing(command.argv[0]) from None
     except OSError as error:
@@ -166,6 +169,9 @@ def start(command: Command, *, locks: Iterable[int] = ()) -> Started:
 
 
 def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
+    # Lists run nothing.
+    import subprocess
+
     return subprocess.Popen(
         command.argv,
         stdin=subprocess.DEVNULL,

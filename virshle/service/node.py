@@ -17,7 +17,7 @@ from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
 from virshle.store import Entry, Layout, Store
 from virshle.store.layout import command_log
-from virshle.vmm.driver import Place
+from virshle.vmm.place import Place
 
 if TYPE_CHECKING:
     from virshle.config.load import Config

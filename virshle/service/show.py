@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from virshle.exec.process import recorded, running
 from virshle.fs import read_end
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import command_log
-from virshle.vmm.driver import Driver, Launch, Place, State, read_launch
+from virshle.vmm.place import Place
+
+if TYPE_CHECKING:
+    from virshle.vmm.driver import Driver, Launch, State
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class Row:
     problem: str | None
 
 
-_Look = tuple[State, Launch | None, str]
+# The drivers cost as much to import as all else that a list needs where no VM runs.
+
+_Look: TypeAlias = "tuple[State, Launch | None, str]"
 """A VM's state, what was chosen for the run that lasts or came to a bad end, and what is to be said of that."""
 
 
@@ -49,7 +54,7 @@ def _look(node: Node, entry: Entry) -> _Look:
 
 def _running(node: Node, entry: Entry) -> _Look:
     place = node.place(entry.uuid)
-    launch = read_launch(place)
+    launch = _launch(place)
     return _driver(launch, place).state(place, launch), launch, entry.problem
 
 
@@ -63,7 +68,7 @@ def _resting(node: Node, entry: Entry) -> _Look | None:
         return "stopped", None, entry.problem
     if running(record) is not None:
         return None
-    last, launch = recorded(record), read_launch(place)
+    last, launch = recorded(record), _launch(place)
     if launch is None or last is None or last.token != launch.token or _driver(launch, place).ended_well(place, launch):
         return "stopped", None, entry.problem
     if not last.this_boot:
@@ -71,8 +76,13 @@ def _resting(node: Node, entry: Entry) -> _Look | None:
     return "crashed", launch, entry.problem or _how_it_died(place)
 
 
+def _launch(place: Place) -> Launch | None:
+    from virshle.vmm.driver import read_launch
+
+    return read_launch(place)
+
+
 def _driver(launch: Launch | None, place: Place) -> Driver:
-    # The drivers are not needed, and cost as much as all else, where no VM runs.
     from virshle.vmm.choose import driver_of
 
     return driver_of(launch, place)
