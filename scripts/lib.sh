@@ -30,6 +30,11 @@ package() { # PROGRAM -> its package on Debian and its kin
 	venv) echo python3-venv ;;
 	sfdisk) echo fdisk ;;
 	objcopy) echo binutils ;;
+	mkfs.xfs) echo xfsprogs ;;
+	mkfs.ext4) echo e2fsprogs ;;
+	virsh) echo libvirt-clients ;;
+	libvirtd) echo libvirt-daemon ;;
+	libvirt-qemu) echo libvirt-daemon-driver-qemu ;;
 	efi-stub) echo systemd-boot-efi ;;
 	pkill) echo procps ;;
 	*) echo "$1" ;;
@@ -40,6 +45,7 @@ there() {
 	case $1 in
 	firmware) [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || [ -e /usr/share/OVMF/OVMF_CODE.fd ] || [ -e /usr/share/AAVMF/AAVMF_CODE.fd ] || [ -e /usr/share/edk2 ] ;;
 	venv) "${PYTHON:-python3}" -c 'import venv, ensurepip' 2>/dev/null ;;
+	libvirt-qemu) ls /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so >/dev/null 2>&1 ;;
 	efi-stub) ls /usr/lib/systemd/boot/efi/linux*.efi.stub >/dev/null 2>&1 ;;
 	*) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
 	esac

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import pwd
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +14,13 @@ from pathlib import Path
 
 from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
 
+_OTHER_DESCRIPTORS = 128
+"""For all that is not a lock: the commands that run at once have pipes."""
 
-def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
-    """Writes beside `path`, then renames: a reader sees the old text or the new one, also after a power cut."""
+
+def write_atomic(path: Path, text: str, mode: int = 0o600, *, lasting: bool = True) -> None:
+    """Writes beside `path`, then renames: a reader sees the old text or the new one, also after a power cut where it is
+    `lasting`."""
     # Costs more to import than a short command takes.
     import tempfile
 
@@ -25,13 +30,15 @@ def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
             file.write(text)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         Path(temporary).rename(path)
     except BaseException:
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
 def read_start(path: Path, most: int = 2**16) -> str:
@@ -124,6 +131,15 @@ def try_lock(folder: Path) -> Lock | None:
         return Lock(folder, patience=0)
     except (ConflictError, FileNotFoundError, NotADirectoryError):
         return None
+
+
+def allow_locks(count: int) -> None:
+    """So that this process may hold as many locks, and still start commands; as far as the hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def caller_home() -> Path:

@@ -37,10 +37,14 @@ class _Ended:
     returncode: int
     stdout: str = ""
     stderr: str = ""
-    pid: int = -1
+    pid: int = 2**30
+    """Of no process."""
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         return self.stdout, self.stderr
+
+    def wait(self) -> int:
+        return self.returncode
 
 
 @dataclass(frozen=True)

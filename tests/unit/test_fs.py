@@ -15,7 +15,7 @@ import pytest
 from tests.unit.support import open_descriptors
 from virshle import fs
 from virshle.errors import ConflictError, HostError, VirshleError
-from virshle.fs import Lock, expand, explained, read_end, read_start, try_lock, write_atomic
+from virshle.fs import Lock, allow_locks, expand, explained, read_end, read_start, try_lock, write_atomic
 
 
 def _mode(path: Path) -> int:
@@ -252,3 +252,28 @@ def test_a_path_may_begin_in_another_folder(tmp_path: Path) -> None:
     assert expand("a/b", tmp_path / "x") == tmp_path / "x/a/b"
     assert expand("/a", tmp_path / "x") == Path("/a")
     assert expand("~/a", tmp_path / "x") == tmp_path / "home/a"
+
+
+@pytest.mark.parametrize(("lasting", "syncs"), [(True, 2), (False, 0)])
+def test_a_file_and_its_folder_are_on_the_disk_unless_a_later_step_sees_to_that(
+    lasting: bool, syncs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    write_atomic(tmp_path / "f", "text", lasting=lasting)
+    assert (tmp_path / "f").read_text() == "text"
+    assert len(synced) == syncs
+
+
+@pytest.mark.parametrize(
+    ("limits", "count", "new"),
+    [((1024, 4096), 10, None), ((1024, 4096), 1000, 1128), ((1024, 1100), 1000, 1100), ((1024, -1), 2000, 2128)],
+)
+def test_as_many_locks_as_are_wanted_may_be_held(
+    limits: tuple[int, int], count: int, new: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits)
+    monkeypatch.setattr("resource.setrlimit", lambda _, pair: given.append(pair))
+    allow_locks(count)
+    assert given == ([] if new is None else [(new, limits[1])])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
@@ -49,6 +48,8 @@ def print_rows(
     elif form == "yaml":
         click.echo(_yaml(data), nl=False)
     elif form == "csv":
+        import csv
+
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(chosen)
@@ -83,15 +84,16 @@ def _cell(column: str, value: Any, bytes_in: Sequence[str]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
-    widths = {column: max([len(column), *(len(row[column]) for row in rows)]) for column in columns}
-    click.secho("  ".join(column.upper().ljust(widths[column]) for column in columns).rstrip(), bold=True)
+    widths = [max([len(column), *(len(row[column]) for row in rows)]) for column in columns]
+    heads = [column.upper().ljust(width) for column, width in zip(columns, widths, strict=True)]
+    lines = [click.style("  ".join(heads).rstrip(), bold=True)]
     for row in rows:
-        cells = []
-        for column in columns:
-            cell = row[column].ljust(widths[column])
-            colour = _COLOURS.get(row[column]) if column == "state" else None
-            cells.append(click.style(cell, fg=colour) if colour else cell)
-        click.echo("  ".join(cells).rstrip())
+        cells = [row[column].ljust(width) for column, width in zip(columns, widths, strict=True)]
+        if "state" in columns and (colour := _COLOURS.get(row["state"])):
+            at = columns.index("state")
+            cells[at] = click.style(cells[at], fg=colour)
+        lines.append("  ".join(cells).rstrip())
+    click.echo("\n".join(lines))
 
 
 def _yaml(value: Any, indent: int = 0) -> str:

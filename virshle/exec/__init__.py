@@ -1,6 +1,18 @@
 """The one place that starts processes: argv lists, no shell, stdin closed, time bounded, all of it shown."""
 
 from virshle.exec.follow import follow
-from virshle.exec.run import Command, Result, exec_into, failure, find_program, run, spawn_ok, text_of
+from virshle.exec.run import Command, Result, Started, exec_into, failure, find_program, run, spawn_ok, start, text_of
 
-__all__ = ["Command", "Result", "exec_into", "failure", "find_program", "follow", "run", "spawn_ok", "text_of"]
+__all__ = [
+    "Command",
+    "Result",
+    "Started",
+    "exec_into",
+    "failure",
+    "find_program",
+    "follow",
+    "run",
+    "spawn_ok",
+    "start",
+    "text_of",
+]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 import re
 import uuid
 from collections.abc import Container
@@ -37,6 +35,8 @@ def check_name(name: str) -> str:
 
 
 def _is_uuid(word: str) -> bool:
+    if len(word) < 32:
+        return False
     try:
         uuid.UUID(word)
     except ValueError:
@@ -53,6 +53,9 @@ def check_file_name(name: str) -> str:
 
 def invent_name(taken: Container[str]) -> str:
     """A readable name that is not taken: `calm-otter`, with a number behind it when luck runs out."""
+    # Lists and most verbs need neither this import nor the next.
+    import random
+
     for attempt in range(10_000):
         name = f"{random.choice(_FIRST)}-{random.choice(_SECOND)}"
         if attempt >= 20:
@@ -64,5 +67,7 @@ def invent_name(taken: Container[str]) -> str:
 
 def mac_address(vm: uuid.UUID, net: str) -> str:
     """One fixed, locally administered, unicast address for each net of a VM."""
+    import hashlib
+
     digest = hashlib.sha256(vm.bytes + net.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))

@@ -9,10 +9,10 @@
     with Apply() as apply:
         apply(plan)
 
-Each step shows itself as shell (`step.shell()`), and may name its undo. `Apply` runs plans; when a step fails
-it undoes what was done, newest first, and the error says so; an undo must therefore be harmless where its
-step was made by half, or not at all. What is printed by -vvv and --dry-run, what is
-run, and the list of places where a test kills virshle are therefore the same list.
+Each step shows itself as shell (`step.shell()`), and may name its undo. `Apply` runs plans, also several side by
+side (`apply(one, other)`); when a step fails it undoes what was done, newest first, and the error says so; an undo
+must therefore be harmless where its step was made by half, or not at all. What is printed by -vvv and --dry-run, what
+is run, and the list of places where a test kills virshle are therefore the same list.
 
 Steps pass no values to each other: what can be chosen is chosen before planning, what is known only after a
 step is observed by the next phase, which makes a plan of its own.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from itertools import chain, zip_longest
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import TracebackType
@@ -28,6 +29,12 @@ POLL = 0.02
 """Seconds between two looks at the condition of a Wait."""
 
 
+_Begun = tuple[Step, Plan, host.Started | None]
+
+SIDE_BY_SIDE = 8
+"""Short commands, each of another plan, that run at the same time."""
+
+
 class Apply:
     """Applies plans. Used as a context: an error (or Ctrl-C) that leaves it undoes all that was applied in it,
     newest first, and carries the list of what was undone."""
@@ -37,34 +44,69 @@ class Apply:
         self.dry_run = dry_run
         self._progress = progress or Silent()
         self._done: list[tuple[Step, Plan]] = []
-        self._locks: list[tuple[Lock, str | None]] = []
+        self._locks: dict[str | None, list[Lock]] = {}
         self._untold: dict[Path, list[str]] = {}
 
     def hold(self, lock: Lock, subject: str | None = None) -> None:
         """Keeps the lock until the end of the context, and hands it to the short commands of that subject's plans
         (None: of all), so that what an interrupted virshle leaves behind still holds it."""
-        self._locks.append((lock, subject))
+        self._locks.setdefault(subject, []).append(lock)
 
-    def __call__(self, plan: Plan) -> None:
-        """Makes every step of the plan. Raises what the first failing step raises."""
-        if plan.steps and self.dry_run is None:
-            log.info(f"{plan.subject}: {', '.join(step.why for step in plan.steps)}")
-        for step in plan.steps:
-            if self.dry_run:
-                self.dry_run(f"# {plan.subject}: {step.why}\n{step.shell()}")
+    def __call__(self, *plans: Plan) -> None:
+        """Makes every step: the first of each plan, then the second of each, and so on. The short commands of one
+        such row run side by side: plans given together must not need each other. Raises what the first failing step
+        raises."""
+        for plan in plans:
+            if plan.steps and self.dry_run is None:
+                log.info(f"{plan.subject}: {', '.join(step.why for step in plan.steps)}")
+        for steps in zip_longest(*(plan.steps for plan in plans)):
+            row = [(step, plan) for step, plan in zip(steps, plans, strict=True) if step is not None]
+            if self.dry_run is None:
+                self._make_row(row)
                 continue
-            _tell("before", step)
-            # Recorded before it is made, so that half of a failed or interrupted step is undone too: an undo must
-            # be harmless where its step was not made at all.
-            self._done.append((step, plan))
-            self._make(step, plan, self._progress)
-            _tell("after", step)
+            for step, plan in row:
+                self.dry_run(f"# {plan.subject}: {step.why}\n{step.shell()}")
 
-    def _make(self, step: Step, plan: Plan, progress: Progress) -> None:
-        locks = [lock.fd for lock, subject in self._locks if lock.fd >= 0 and subject in (None, plan.subject)]
-        _note(plan, f"# {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {step.why}\n{step.shell()}\n", self._untold)
+    def _make_row(self, row: Sequence[tuple[Step, Plan]]) -> None:
+        begun: deque[_Begun] = deque()
         try:
-            make(step, locks, progress)
+            for step, plan in row:
+                if len(begun) == SIDE_BY_SIDE:
+                    self._end_oldest(begun)
+                _tell("before", step)
+                # Recorded before it is made, so that half of a failed or interrupted step is undone too: an undo must
+                # be harmless where its step was not made at all.
+                self._done.append((step, plan))
+                begun.append((step, plan, self._begin(step, plan, self._progress)))
+            while begun:
+                self._end_oldest(begun)
+        except BaseException:
+            for _, _, started in begun:
+                if started is not None:
+                    started.kill()
+            raise
+
+    def _begin(self, step: Step, plan: Plan, progress: Progress) -> host.Started | None:
+        locks = [lock.fd for subject in (None, plan.subject) for lock in self._locks.get(subject, ()) if lock.fd >= 0]
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        _note(plan, f"# {now} {step.why}\n{step.shell()}\n", self._untold)
+        with self._failure_noted(plan):
+            return begin(step, locks, progress)
+
+    def _end(self, plan: Plan, started: host.Started | None) -> None:
+        if started is not None:
+            with self._failure_noted(plan):
+                started.end()
+
+    def _end_oldest(self, begun: deque[_Begun]) -> None:
+        step, plan, started = begun.popleft()
+        self._end(plan, started)
+        _tell("after", step)
+
+    @contextmanager
+    def _failure_noted(self, plan: Plan) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
             _note(plan, f"# failed: {log.printable(str(error))}\n", self._untold)
             raise
@@ -85,7 +127,7 @@ class Apply:
     def _undo(self, step: Step, plan: Plan) -> str:
         _tell("undo", step)
         try:
-            self._make(step, plan, Silent())
+            self._end(plan, self._begin(step, plan, Silent()))
         except Exception as error:
             # Whatever it is: the rest is undone all the same, and the first failure stays the one that is told.
             return f"could not undo ({error}): {step.shell()}"
@@ -104,7 +146,7 @@ class Apply:
             elif undone:
                 log.note("\n".join(undone))
         finally:
-            for lock, _ in self._locks:
+            for lock in chain.from_iterable(self._locks.values()):
                 lock.release()
 
 
@@ -152,10 +194,13 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def make(step: Step, locks: list[int], progress: Progress) -> None:
-    """Makes one step. Commands and requests show themselves; files and waits are shown here."""
+def begin(step: Step, locks: list[int], progress: Progress) -> host.Started | None:
+    """Makes one step, or starts its command if that is a short one. Commands and requests show themselves; files and
+    waits are shown here."""
     log.why(step.why)
     match step:
+        case Run(follow=None, gauge=None):
+            return host.start(step.command, locks=locks)
         case Run():
             _run(step, locks, progress)
         case Call():
@@ -163,10 +208,11 @@ def make(step: Step, locks: list[int], progress: Progress) -> None:
         case Write():
             log.command(step.shell())
             with explained(f"write {step.path.name} ({step.why})"):
-                write_atomic(step.path, step.text, step.mode)
+                write_atomic(step.path, step.text, step.mode, lasting=step.lasting)
         case Wait():
             log.command(step.shell())
             wait(step, progress)
+    return None
 
 
 def _run(step: Run, locks: list[int], progress: Progress) -> None:

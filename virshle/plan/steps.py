@@ -49,6 +49,8 @@ class Write:
     text: str
     mode: int = 0o600
     undo: tuple[Step, ...] = ()
+    lasting: bool = True
+    """Written to the disk at once; False where a later step sees to that."""
 
     def __post_init__(self) -> None:
         if self.text and not self.text.endswith("\n"):

@@ -13,14 +13,15 @@ from virshle import log
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.disk import blank, check_image, check_size, clone, need_space
 from virshle.errors import ConflictError, UsageError
+from virshle.fs import allow_locks
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import User, Vm
-from virshle.plan import Apply, Plan, Step, Write, run
+from virshle.plan import Plan, Step, Write, run
 from virshle.service.image import ensure_built, hold_image, image_source
-from virshle.service.node import Node
-from virshle.store import claim, commit
+from virshle.service.node import Entry, Node
+from virshle.store.change import claim, commit, stage
 from virshle.store.layout import definition
-from virshle.store.read import links
+from virshle.store.read import link_owner, links
 from virshle.template import Identity, Source, define, disk_size, unsupported_nets
 from virshle.userdata import UserData, key_file, make_key, personal_keys, read_key, read_user_data
 from virshle.vmm.account import vmm_user
@@ -53,28 +54,29 @@ def create(node: Node, order: Order) -> list[Vm]:
             hold_image(node, apply, image)
         sources = [_source(node, template, disk) for disk in template.disk]
         need_space(node.paths.state, _copied(sources), order.count)
-        with node.registry():
+        with node.registry() as entries:
             apply(Plan("key", make_key(node.layout.keys)))
             keys = _keys(node)
             vms = [
                 define(template, one, sources, authorized_keys=keys, firmware=firmware, **user_data)
-                for one in _identities(node, order)
+                for one in _identities(node, order, entries)
             ]
+            # The folders first, then their locks, so that nobody who tidies takes them for abandoned.
+            apply(*(_staged(node, vm, stage(node.layout, vm.uuid)) for vm in vms))
+            allow_locks(len(vms))
             for vm in vms:
-                _claim(node, apply, vm)
-        for vm in vms:
-            staged = node.layout.staged(vm.uuid)
-            apply(node.plan(vm, *_fill(vm, staged, template, sources), folder=staged))
+                node.hold(apply, node.layout.staged(vm.uuid), subject=vm.name)
+            apply(*(_staged(node, vm, *claim(node.layout, vm.uuid, vm.name, vm.id)) for vm in vms))
+        apply(*(_staged(node, vm, *_fill(node, vm, template, sources)) for vm in vms))
         apply(Plan("all", [_to_disk(node)]))
-        for vm in vms:
-            apply(node.plan(vm, *commit(node.layout, vm.uuid), folder=node.layout.staged(vm.uuid)))
+        apply(*(_staged(node, vm, commit(node.layout, vm.uuid)) for vm in vms))
         apply(Plan("all", [_to_disk(node)]))
         apply.commit()
     return vms
 
 
 def _to_disk(node: Node) -> Step:
-    """What is there after it is there after a power cut."""
+    """What is there before it is there after a power cut."""
     return run("write all of it to the disk", "sync", "--file-system", node.layout.vms, timeout=3600)
 
 
@@ -85,16 +87,15 @@ def _copied(sources: Sequence[Source]) -> list[Path]:
 
 
 def _check_names(node: Node, order: Order) -> None:
-    """Before any work: what is certainly wrong. Raises UsageError, ConflictError."""
-    if order.name is None:
-        return
-    taken = {entry.name for entry in node.store.entries()}
-    for name in _names(order):
+    """Before any work: what is certainly wrong. A name whose link is missing is found to be taken later, under the
+    registry's lock. Raises UsageError, ConflictError."""
+    for name in _names(order) if order.name is not None else ():
         try:
             check_name(name)
         except ValueError as error:
             raise UsageError(str(error), hint="for example: web, db-2") from None
-        if name in taken:
+        owner = link_owner(node.layout.name(name))
+        if owner is not None and node.layout.vm(owner).exists():
             raise _taken(name)
 
 
@@ -141,9 +142,8 @@ def _keys(node: Node) -> list[str]:
     return list(dict.fromkeys([*own, *personal_keys()]))
 
 
-def _identities(node: Node, order: Order) -> list[Identity]:
+def _identities(node: Node, order: Order, entries: Sequence[Entry]) -> list[Identity]:
     """Chosen under the registry's lock. Raises ConflictError."""
-    entries = node.store.entries()
     names = {*links(node.layout.names), *(entry.name for entry in entries)}
     numbers = {int(name) for name in links(node.layout.ids) if name.isdecimal()}
     numbers |= {entry.summary.id for entry in entries if entry.summary}
@@ -159,17 +159,13 @@ def _identities(node: Node, order: Order) -> list[Identity]:
     return identities
 
 
-def _claim(node: Node, apply: Apply, vm: Vm) -> None:
-    staged = node.layout.staged(vm.uuid)
-    folder, *links = claim(node.layout, vm.uuid, vm.name, vm.id)
-    # The folder first, then its lock, so that nobody who tidies takes it for abandoned.
-    apply(node.plan(vm, folder, folder=staged))
-    node.hold(apply, staged, subject=vm.name)
-    apply(node.plan(vm, *links, folder=staged))
+def _staged(node: Node, vm: Vm, *steps: Step) -> Plan:
+    return node.plan(vm, *steps, folder=node.layout.staged(vm.uuid))
 
 
-def _fill(vm: Vm, staged: Path, template: VmTemplate, sources: Sequence[Source]) -> list[Step]:
+def _fill(node: Node, vm: Vm, template: VmTemplate, sources: Sequence[Source]) -> list[Step]:
     """All that is in its folder; the definition last."""
+    staged = node.layout.staged(vm.uuid)
     steps: list[Step] = []
     for disk, wanted, source in zip(vm.disks, template.disk, sources, strict=True):
         target = staged / disk.file
@@ -182,4 +178,4 @@ def _fill(vm: Vm, staged: Path, template: VmTemplate, sources: Sequence[Source])
         copy = ("cp", "--reflink=auto", "--no-preserve=mode,ownership", "--", first.kernel, first.initrd)
         steps.append(run("copy what it boots", *copy, staged / "boot"))
     text = vm.model_dump_json(indent=2) + "\n"
-    return [*steps, Write("write its definition", definition(staged), text)]
+    return [*steps, Write("write its definition", definition(staged), text, lasting=False)]

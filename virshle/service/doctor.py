@@ -12,7 +12,7 @@ from virshle.model.arch import host_arch
 from virshle.nix import find_nix
 from virshle.service.host_checks import Check, guarded, host_checks
 from virshle.service.node import Node
-from virshle.store import tidy
+from virshle.store.change import tidy
 from virshle.vmm.account import check_way, vmm_user
 from virshle.vmm.driver import read_launch
 from virshle.vmm.systemd import failed_units

@@ -11,7 +11,8 @@ from virshle.model.vm import Vm
 from virshle.plan import Apply, Gone, Plan, Run, Wait
 from virshle.service.node import Node
 from virshle.service.start import end_steps, over_step
-from virshle.store import Entry, leave, remove
+from virshle.store import Entry
+from virshle.store.change import leave, remove
 from virshle.store.layout import command_log
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Place, State, read_launch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -15,14 +15,16 @@ from virshle.config.paths import Paths, find_paths
 from virshle.errors import HostError, NotFoundError
 from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
-from virshle.plan import Apply, Plan, Progress, Silent, Step, run
-from virshle.store import Entry, Layout, Store, tidy
+from virshle.store import Entry, Layout, Store
 from virshle.store.layout import command_log
-from virshle.vmm.driver import Place
+from virshle.vmm.place import Place
 
 if TYPE_CHECKING:
     from virshle.config.load import Config
     from virshle.model.vm import Vm
+    from virshle.plan import Apply, Plan, Progress, Step
+
+# Whatever makes plans is imported where a command first changes something: to list VMs takes half as long without.
 
 __all__ = ["Entry", "Node"]
 
@@ -32,12 +34,12 @@ class Node:
     paths: Paths
     dry_run: Callable[[str], None] | None = None
     """Is given each step as shell, and nothing is done."""
-    progress: Progress = field(default_factory=Silent)
+    progress: Progress | None = None
 
     @classmethod
     def here(cls, *, dry_run: Callable[[str], None] | None = None, progress: Progress | None = None) -> Node:
         """This host, with the folders of who calls."""
-        return cls(find_paths(), dry_run, progress or Silent())
+        return cls(find_paths(), dry_run, progress)
 
     @functools.cached_property
     def config(self) -> Config:
@@ -53,7 +55,7 @@ class Node:
                 log.warn(warning)
         return config
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         return Layout(self.paths)
 
@@ -62,10 +64,14 @@ class Node:
         return Store(self.layout)
 
     def apply(self) -> Apply:
+        from virshle.plan import Apply
+
         return Apply(dry_run=self.dry_run, progress=self.progress)
 
     def plan(self, vm: Vm, *steps: Step, folder: Path | None = None) -> Plan:
         """A phase of one VM's, kept in its command log."""
+        from virshle.plan import Plan
+
         return Plan(vm.name, steps, journal=command_log(folder or self.layout.vm(vm.uuid)))
 
     def folders(self) -> None:
@@ -73,6 +79,8 @@ class Node:
         missing = [folder for folder in self.layout.folders() if not folder.is_dir()]
         if not missing:
             return
+        from virshle.plan import Plan, run
+
         with self.apply() as apply:
             try:
                 apply(Plan("state", [run("make virshle's folders", "mkdir", "-p", "-m", "0700", *missing)]))
@@ -82,12 +90,14 @@ class Node:
                 raise
 
     @contextmanager
-    def registry(self) -> Iterator[None]:
-        """Holds the lock under which names and numbers are given and taken; tidies first."""
+    def registry(self) -> Iterator[list[Entry]]:
+        """Holds the lock under which names and numbers are given and taken; tidies first. Gives every VM there is."""
         self.folders()
         if not self.layout.vms.is_dir():
-            yield  # a dry run on a fresh host
+            yield []  # a dry run on a fresh host
             return
+        from virshle.store.change import tidy
+
         registry = Lock(self.layout.vms, patience=30, told=waiting)
         with ExitStack() as later, explained("work on the VMs"), registry:
             left, locks = tidy(self.store)
@@ -98,7 +108,7 @@ class Node:
             with self.apply() as apply:
                 apply(left.links)
                 apply.commit()
-            yield
+            yield left.entries
 
     def _remove(self, plan: Plan) -> None:
         """What an interrupted command left; where it cannot be removed, the work goes on."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from virshle.errors import UsageError
 from virshle.service.node import Node
-from virshle.service.show import state_of
+from virshle.service.show import rows
 from virshle.store import Entry
 
 STATES = ("running", "paused", "starting", "stopped", "crashed", "broken", "unknown")
@@ -61,5 +61,5 @@ def select(node: Node, selection: Selection, *, needed: bool = True) -> list[Ent
         wanted = _FIRST_VIRSHLES.get(selection.state, selection.state)
         if wanted not in STATES:
             raise UsageError(f"no state {selection.state!r}", hint=f"one of {', '.join(STATES)}")
-        entries = [entry for entry in entries if state_of(node, entry) == wanted]
+        entries = [entry for entry, row in zip(entries, rows(node, entries), strict=True) if row.state == wanted]
     return entries

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from virshle.exec.process import recorded
+from virshle.exec.process import recorded, running
 from virshle.fs import read_end
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import command_log
-from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Launch, Place, State, read_launch
+from virshle.vmm.place import Place
+
+if TYPE_CHECKING:
+    from virshle.vmm.driver import Driver, Launch, State
 
 
 @dataclass(frozen=True)
@@ -36,30 +37,55 @@ class Row:
     problem: str | None
 
 
+# The drivers cost as much to import as all else that a list needs where no VM runs.
+
+_Look: TypeAlias = "tuple[State, Launch | None, str]"
+"""A VM's state, what was chosen for the run that lasts or came to a bad end, and what is to be said of that."""
+
+
 def state_of(node: Node, entry: Entry) -> State:
     """Its process says whether it runs, the VMM in which state."""
     return _look(node, entry)[0]
 
 
-def _look(node: Node, entry: Entry) -> tuple[State, Launch | None, str]:
-    """Its state, what was chosen for the run that lasts or came to a bad end, and what is to be said of that."""
+def _look(node: Node, entry: Entry) -> _Look:
+    return _resting(node, entry) or _running(node, entry)
+
+
+def _running(node: Node, entry: Entry) -> _Look:
+    place = node.place(entry.uuid)
+    launch = _launch(place)
+    return _driver(launch, place).state(place, launch), launch, entry.problem
+
+
+def _resting(node: Node, entry: Entry) -> _Look | None:
+    """None for a VM that runs."""
     if entry.summary is None:
         return "broken", None, entry.problem
     place = node.place(entry.uuid)
-    launch = read_launch(place)
-    if node.process(entry.uuid) is not None:
-        return driver_of(launch, place).state(place, launch), launch, entry.problem
-    last = recorded(place.record)
-    if (
-        launch is None
-        or last is None
-        or last.token != launch.token
-        or driver_of(launch, place).ended_well(place, launch)
-    ):
+    record = place.record
+    if not record.exists():
+        return "stopped", None, entry.problem
+    if running(record) is not None:
+        return None
+    last, launch = recorded(record), _launch(place)
+    if launch is None or last is None or last.token != launch.token or _driver(launch, place).ended_well(place, launch):
         return "stopped", None, entry.problem
     if not last.this_boot:
         return "stopped", None, entry.problem or "the host went down while it ran"
     return "crashed", launch, entry.problem or _how_it_died(place)
+
+
+def _launch(place: Place) -> Launch | None:
+    from virshle.vmm.driver import read_launch
+
+    return read_launch(place)
+
+
+def _driver(launch: Launch | None, place: Place) -> Driver:
+    from virshle.vmm.choose import driver_of
+
+    return driver_of(launch, place)
 
 
 def _how_it_died(place: Place) -> str:
@@ -76,15 +102,28 @@ def _last_lines(place: Place, most: int) -> list[str]:
 
 
 def rows(node: Node, entries: Sequence[Entry]) -> list[Row]:
-    """All at once: a VMM that does not answer costs its second only once."""
+    """Those that run are asked all at once: a VMM that does not answer costs its second only once."""
+    looks = [_resting(node, entry) for entry in entries]
+    answers = iter(_ask(node, [entry for entry, look in zip(entries, looks, strict=True) if look is None]))
+    return [_row(entry, look or next(answers)) for entry, look in zip(entries, looks, strict=True)]
+
+
+def _ask(node: Node, entries: Sequence[Entry]) -> list[_Look]:
     if len(entries) < 2:
-        return [row(node, entry) for entry in entries]
+        return [_running(node, entry) for entry in entries]
+    # Costs more to import than listing a hundred VMs that do not run.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=32) as pool:
-        return list(pool.map(lambda entry: row(node, entry), entries))
+        return list(pool.map(lambda entry: _running(node, entry), entries))
 
 
 def row(node: Node, entry: Entry) -> Row:
-    state, launch, problem = _look(node, entry)
+    return _row(entry, _look(node, entry))
+
+
+def _row(entry: Entry, look: _Look) -> Row:
+    state, launch, problem = look
     known, uuid = entry.summary, str(entry.uuid)
     if known is None:
         return Row(None, entry.name, state, None, None, None, None, None, uuid, None, None, problem)

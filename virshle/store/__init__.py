@@ -1,7 +1,7 @@
-"""The folders that are the database: where a VM's things are, reading them, and the steps that change them."""
+"""The folders that are the database: where a VM's things are and reading them; `change` has the steps that change them,
+apart because a list needs no plans."""
 
-from virshle.store.change import Left, claim, commit, leave, remove, tidy
 from virshle.store.layout import Layout
 from virshle.store.read import Entry, Problem, Store, Summary
 
-__all__ = ["Entry", "Layout", "Left", "Problem", "Store", "Summary", "claim", "commit", "leave", "remove", "tidy"]
+__all__ = ["Entry", "Layout", "Problem", "Store", "Summary"]

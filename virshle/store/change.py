@@ -4,7 +4,7 @@ no VM or a whole one; what it leaves beside that is tidied by the next command t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -12,21 +12,25 @@ from uuid import UUID
 from virshle.fs import Lock, try_lock
 from virshle.plan import Plan, Step, run
 from virshle.store.layout import Layout, link_target
-from virshle.store.read import Store, links
+from virshle.store.read import Entry, Store, links
+
+
+def stage(layout: Layout, uuid: UUID) -> Step:
+    """Makes the staging folder, under the registry's lock."""
+    staged = layout.staged(uuid)
+    return run(
+        "make the folder in which it is staged",
+        "mkdir", "-p", staged / "disk", staged / "boot", staged / "log",
+        undo=[run("remove the staging folder", "rm", "-rf", "--one-file-system", "--", staged)],
+    )  # fmt: skip
 
 
 def claim(layout: Layout, uuid: UUID, name: str, number: int) -> list[Step]:
-    """Makes the staging folder and takes the name and the number, under the registry's lock."""
-    staged = layout.staged(uuid)
+    """Takes the name and the number, under the registry's lock."""
     return [
-        run(
-            "make the folder in which it is staged",
-            "mkdir", "-p", staged / "disk", staged / "boot", staged / "log",
-            undo=[run("remove the staging folder", "rm", "-rf", "--one-file-system", "--", staged)],
-        ),
         _link("take the name", layout.name(name), uuid),
         _link("take the number", layout.id(number), uuid),
-    ]  # fmt: skip
+    ]
 
 
 def _link(why: str, link: Path, uuid: UUID) -> Step:
@@ -35,12 +39,12 @@ def _link(why: str, link: Path, uuid: UUID) -> Step:
     return run(why, "ln", "-sT", link_target(uuid), link, undo=[run(f"give it back ({why})", *back, ok=(0, 1))])
 
 
-def commit(layout: Layout, uuid: UUID) -> list[Step]:
+def commit(layout: Layout, uuid: UUID) -> Step:
     """The staged VM is there from here on."""
     staged, whole = layout.staged(uuid), layout.vm(uuid)
     # `mv -T` of a folder that is not there fails, and changes nothing.
     back = run("put it back", "mv", "-T", whole, staged, ok=(0, 1))
-    return [run("commit: the VM is there, whole", "mv", "-T", staged, whole, undo=[back])]
+    return run("commit: the VM is there, whole", "mv", "-T", staged, whole, undo=[back])
 
 
 def leave(layout: Layout, uuid: UUID) -> list[Step]:
@@ -67,6 +71,8 @@ class Left:
 
     links: Plan
     folders: list[Plan]
+    entries: list[Entry]
+    """Every VM there is."""
 
 
 def tidy(store: Store) -> tuple[Left, list[Lock]]:
@@ -85,8 +91,9 @@ def tidy(store: Store) -> tuple[Left, list[Lock]]:
         else:
             locks.append(lock)
             left.append(folder)
-    links = Plan("tidy", [*_dangling(layout, busy), *_missing(store, busy)])
-    return Left(links, [Plan("tidy", [_remove(layout, folder)]) for folder in left]), locks
+    entries = store.entries()
+    links = Plan("tidy", [*_dangling(layout, busy), *_missing(layout, entries, busy)])
+    return Left(links, [Plan("tidy", [_remove(layout, folder)]) for folder in left], entries), locks
 
 
 def _interrupted(layout: Layout) -> Iterator[Path]:
@@ -115,12 +122,12 @@ def _remove(layout: Layout, path: Path) -> Step:
     return run(why, "rm", "-rf", "--one-file-system", "--", path, runtime, timeout=600)
 
 
-def _missing(store: Store, busy: set[UUID]) -> Iterator[Step]:
+def _missing(layout: Layout, entries: Sequence[Entry], busy: set[UUID]) -> Iterator[Step]:
     taken: set[Path] = set()
-    for entry in store.entries():
+    for entry in entries:
         if entry.summary is None or entry.uuid in busy:
             continue
-        for link in (store.layout.name(entry.name), store.layout.id(entry.summary.id)):
+        for link in (layout.name(entry.name), layout.id(entry.summary.id)):
             if not os.path.lexists(link) and link not in taken:
                 taken.add(link)
                 yield run(f"repair the missing link of {entry.name}", "ln", "-sT", link_target(entry.uuid), link)

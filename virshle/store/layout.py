@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from uuid import UUID
 
@@ -18,24 +19,24 @@ LONGEST_SOCKET = "console.sock"
 class Layout:
     paths: Paths
 
-    @property
+    @cached_property
     def vms(self) -> Path:
         """Its lock is the registry's: held while names and numbers are given and taken."""
         return self.paths.state / "vm"
 
-    @property
+    @cached_property
     def names(self) -> Path:
         return self.paths.state / "name"
 
-    @property
+    @cached_property
     def ids(self) -> Path:
         return self.paths.state / "id"
 
-    @property
+    @cached_property
     def images(self) -> Path:
         return self.paths.state / "image"
 
-    @property
+    @cached_property
     def keys(self) -> Path:
         return self.paths.state / "key"
 
@@ -60,15 +61,19 @@ class Layout:
     def id(self, number: int) -> Path:
         return self.ids / str(number)
 
-    def run(self, uuid: UUID) -> Path:
-        """For sockets, hence short. Raises ConfigError when it is not."""
-        folder = self.paths.run / "vm" / uuid.hex[:12]
-        if len(bytes(folder / LONGEST_SOCKET)) > SOCKET_PATH_LIMIT:
+    @cached_property
+    def _runs(self) -> Path:
+        folder = self.paths.run / "vm"
+        if len(bytes(folder)) + len("/0123456789ab/") + len(LONGEST_SOCKET) > SOCKET_PATH_LIMIT:
             raise ConfigError(
                 f"{self.paths.run} is too long for sockets: the path of one ends at {SOCKET_PATH_LIMIT} bytes",
                 hint="set VIRSHLE_RUN_DIR to a shorter one",
             )
         return folder
+
+    def run(self, uuid: UUID) -> Path:
+        """For sockets, hence short. Raises ConfigError when it is not."""
+        return self._runs / uuid.hex[:12]
 
     def image(self, name: str) -> Path:
         return self.images / name

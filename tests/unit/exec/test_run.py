@@ -35,7 +35,8 @@ def test_a_commands_own_variables_win_and_the_locale_is_fixed(monkeypatch: pytes
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     monkeypatch.setenv("HOME", "/root")
     given = environment(Command(("x",), env={"HOME": "/h", "OTHER": "o"}))
-    assert (given["LC_ALL"], given["HOME"], given["OTHER"]) == ("C.UTF-8", "/h", "o")
+    assert (given["LC_CTYPE"], given["HOME"], given["OTHER"]) == ("C.UTF-8", "/h", "o")
+    assert given.keys().isdisjoint({"LC_ALL", "LANG"})
 
 
 def test_path_has_the_sbin_folders_once_behind_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.support import FakeRequest
 from virshle import log
 from virshle.errors import HostError
-from virshle.exec import Command, Result
+from virshle.exec import Command, Result, Started
 from virshle.fs import Lock, try_lock
 from virshle.plan import Apply, Call, Plan, Progress, Run, Step, Write, executor, run
 
@@ -248,3 +248,99 @@ def test_what_is_being_done_is_told_phase_by_phase(
         apply(Plan("web", steps))
         apply(Plan("nothing to do", []))
     assert capsys.readouterr().err == said
+
+
+def test_of_several_plans_the_first_step_of_each_is_made_then_the_second(s: _Steps) -> None:
+    with Apply() as apply:
+        apply(Plan("a", [s.step("a1"), s.step("a2"), s.step("a3")]), Plan("b", []), Plan("c", [s.step("c1")]))
+    assert s.sent == ["a1", "c1", "a2", "a3"]
+
+
+def test_a_dry_run_shows_several_plans_in_the_order_in_which_they_would_be_made(s: _Steps) -> None:
+    shown: list[str] = []
+    with Apply(dry_run=shown.append) as apply:
+        apply(Plan("a", [s.step("1"), s.step("2")]), Plan("b", [s.step("1"), s.step("2")]))
+    assert [text.splitlines()[0] for text in shown] == ["# a: do 1", "# b: do 1", "# a: do 2", "# b: do 2"]
+
+
+class _Commands:
+    """Commands that are in the fake host's log when they start, and in `over` when their end was waited for."""
+
+    def __init__(self, host: FakeHost, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        host.answers["work"] = ""
+        self.host, self.over, self.killed = host, list[str](), list[str]()
+        end, kill = Started.end, Started.kill
+
+        def ended(started: Started, *, check: bool = True) -> Result:
+            self.over.append(started.command.argv[1])
+            return end(started, check=check)
+
+        def killed(started: Started) -> None:
+            self.killed.append(started.command.argv[1])
+            kill(started)
+
+        monkeypatch.setattr(Started, "end", ended)
+        monkeypatch.setattr(Started, "kill", killed)
+        self.plans = [
+            Plan(f"vm{index}", [self.step(f"{row}{index}") for row in ("a", "b")]) for index in range(1, count + 1)
+        ]
+
+    def step(self, name: str) -> Run:
+        return run(f"work {name}", "work", name, undo=[run(f"undo {name}", "work", f"undo {name}")])
+
+    @property
+    def begun(self) -> list[str]:
+        return [argv[1] for argv in self.host.calls]
+
+
+def test_short_commands_of_several_plans_run_side_by_side_and_a_row_ends_before_the_next(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = executor.SIDE_BY_SIDE + 2
+    commands = _Commands(host, monkeypatch, count)
+    most: list[int] = []
+    host.before = lambda _: most.append(len(commands.begun) - len(commands.over))
+    with Apply() as apply:
+        apply(*commands.plans)
+    row = [str(index) for index in range(1, count + 1)]
+    assert commands.begun == commands.over == [f"a{n}" for n in row] + [f"b{n}" for n in row]
+    assert max(most) == executor.SIDE_BY_SIDE
+    # The first of the second row: none of the first runs any more.
+    assert most[count] == 1
+
+
+def test_when_one_fails_those_beside_it_are_killed_and_all_of_them_are_undone(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = _Commands(host, monkeypatch, 4)
+
+    def fail(argv: tuple[str, ...]) -> None:
+        if argv[1] == "b2":
+            del host.answers["work"]
+        else:
+            host.answers["work"] = ""
+
+    host.before = fail
+    host._work = lambda _: (_ for _ in ()).throw(OSError(5, "broken"))  # type: ignore[attr-defined]
+    with pytest.raises(HostError, match="`work` failed") as caught, Apply() as apply:
+        apply(*commands.plans)
+    assert commands.killed == ["b3", "b4"]
+    undone = [f"undo {row}{index}" for row in ("b", "a") for index in (4, 3, 2, 1)]
+    assert commands.begun[8:] == undone
+    assert [line.rpartition("'undo ")[2].strip("'") for line in caught.value.details[-8:]] == [
+        word.removeprefix("undo ") for word in undone
+    ]
+
+
+def test_an_interrupt_kills_all_that_run_side_by_side(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = _Commands(host, monkeypatch, 3)
+
+    def interrupt(moment: str, step: Step) -> None:
+        if (moment, step.why) == ("before", "work a3"):
+            raise KeyboardInterrupt
+
+    executor.observers.append(interrupt)
+    with pytest.raises(KeyboardInterrupt), Apply() as apply:
+        apply(*commands.plans)
+    assert commands.killed == ["a1", "a2"]
+    assert commands.begun == ["a1", "a2", "undo a2", "undo a1"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -15,7 +16,7 @@ from virshle.plan.executor import Moment
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete
 from virshle.service.node import Node
-from virshle.store import Layout
+from virshle.store import Entry, Layout, Store
 
 VMS = ("vm", "name", "id")
 
@@ -276,3 +277,37 @@ def test_a_relative_disk_begins_in_the_folder_of_the_configuration(
         file.write('[[template.vm]]\nname = "near"\n[[template.vm.disk]]\nname = "os"\npath = "image.raw"\n')
     (vm,) = create(Node(layout.paths), Order("near"))
     assert vm.origin.source == str(layout.paths.config.parent / "image.raw")
+
+
+def test_each_vm_of_many_costs_the_same_few_processes_and_definitions_are_read_once(
+    node: Node, layout: Layout, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[UUID] = []
+    entry = Store.entry
+
+    def counted(store: Store, uuid: UUID) -> Entry:
+        reads.append(uuid)
+        return entry(store, uuid)
+
+    monkeypatch.setattr(Store, "entry", counted)
+    create(node, Order("t", "first"))
+    counts = []
+    for name, count in (("one", 1), ("few", 2), ("many", 100)):
+        host.calls.clear()
+        reads.clear()
+        before = len(list(layout.vms.iterdir()))
+        create(node, Order("t", name, count=count))
+        counts.append(len(host.calls))
+        assert len(reads) == before
+    one, few, many = counts
+    each = few - one
+    # mkdir, ln, ln, cp and truncate of one disk, truncate of the other, mv; and what it boots by.
+    assert each <= 8
+    assert many == one + 99 * each
+
+
+def test_a_definition_waits_for_the_sync_before_the_commit(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    create(node, Order("t", "db", count=3))
+    assert synced == []

@@ -12,7 +12,8 @@ from virshle.config.paths import Paths
 from virshle.errors import HostError
 from virshle.fs import Lock, try_lock
 from virshle.plan import Apply, Plan
-from virshle.store import Layout, Left, Store, claim, commit, leave, remove, tidy
+from virshle.store import Layout, Store
+from virshle.store.change import Left, claim, commit, leave, remove, stage, tidy
 
 UUID = uuid_of("web")
 
@@ -41,7 +42,7 @@ def _steps(left: Left) -> list[str]:
 
 def test_claim_makes_the_staging_folder_and_takes_name_and_number(layout: Layout, host: FakeHost) -> None:
     with Apply() as apply:
-        apply(Plan("web", claim(layout, UUID, "web", 3)))
+        apply(Plan("web", [stage(layout, UUID), *claim(layout, UUID, "web", 3)]))
     assert sorted(path.name for path in layout.staged(UUID).iterdir()) == ["boot", "disk", "log"]
     assert str(layout.name("web").readlink()) == str(layout.id(3).readlink()) == f"../vm/{UUID}"
     assert host.calls[1] == ("ln", "-sT", f"../vm/{UUID}", str(layout.name("web")))
@@ -51,14 +52,14 @@ def test_a_name_that_is_taken_is_left_to_whom_it_belongs(layout: Layout, host: F
     link(layout.name("web"), uuid_of("other"))
     before = snapshot(layout.paths.state)
     with pytest.raises(HostError, match="`ln` failed"), Apply() as apply:
-        apply(Plan("web", claim(layout, UUID, "web", 3)))
+        apply(Plan("web", [stage(layout, UUID), *claim(layout, UUID, "web", 3)]))
     assert snapshot(layout.paths.state) == before
 
 
 def test_commit_is_one_rename_that_can_be_put_back(layout: Layout, host: FakeHost) -> None:
     layout.staged(UUID).mkdir()
     with pytest.raises(HostError), Apply() as apply:
-        apply(Plan("web", commit(layout, UUID)))
+        apply(Plan("web", [commit(layout, UUID)]))
         assert layout.vm(UUID).is_dir()
         raise HostError("a later one failed")
     assert layout.staged(UUID).is_dir()
