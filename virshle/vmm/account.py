@@ -24,24 +24,29 @@ def vmm_user() -> str | None:
 
 
 def account_steps(user: str | None, *, blind: bool = False) -> list[Step]:
-    """Makes the user on the first start; a package or the NixOS module may have made it before. `blind`: as on a host
-    of which nothing is known."""
-    if user is None or (_uid(user) is not None and not blind):
+    """Makes the user on the first start, and a member of group kvm; a package or the NixOS module may have done so
+    before. `blind`: as on a host of which nothing is known."""
+    if user is None:
         return []
-    words = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
-    shell = ("--shell", "/usr/sbin/nologin", "--comment", "runs virshle's VMs")
-    return [run(f"make the user {user}, as whom VMMs run", *words, *shell, *_groups(), user)]
+    kvm = _kvm_group()
+    if _uid(user) is None or blind:
+        words = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
+        shell = ("--shell", "/usr/sbin/nologin", "--comment", "runs virshle's VMs")
+        groups = ("--groups", "kvm") if kvm is not None else ()
+        return [run(f"make the user {user}, as whom VMMs run", *words, *shell, *groups, user)]
+    if kvm is not None and kvm not in os.getgrouplist(user, pwd.getpwnam(user).pw_gid):
+        return [run(f"let {user} use KVM", "usermod", "--append", "--groups", "kvm", user)]
+    return []
 
 
-def _groups() -> Sequence[str]:
-    """/dev/kvm and /dev/vhost-vsock are of group kvm where udev's own rules hold (systemd: 50-udev-default.rules)."""
+def _kvm_group() -> int | None:
+    """/dev/kvm and /dev/vhost-vsock are of it where udev's own rules hold (systemd: 50-udev-default.rules)."""
     import grp
 
     try:
-        grp.getgrnam("kvm")
+        return grp.getgrnam("kvm").gr_gid
     except KeyError:
-        return ()
-    return ("--groups", "kvm")
+        return None
 
 
 def _uid(user: str) -> int | None:
@@ -63,13 +68,10 @@ def may_open(user: str | None, path: Path) -> bool:
 
 
 def _gids(user: str) -> set[int]:
-    """Its groups, or those that it will be made with."""
-    import grp
-
-    try:
-        return set(os.getgrouplist(user, pwd.getpwnam(user).pw_gid))
-    except KeyError:
-        return {group.gr_gid for group in grp.getgrall() if group.gr_name == "kvm"}
+    """Its groups, with that which `account_steps` puts it in."""
+    kvm = _kvm_group()
+    own = set() if _uid(user) is None else set(os.getgrouplist(user, pwd.getpwnam(user).pw_gid))
+    return own | ({kvm} if kvm is not None else set())
 
 
 def hand_over(

@@ -26,9 +26,16 @@ def unit_name(name: str) -> str:
     return f"virshle-vm-{name}"
 
 
+_FORGET = (
+    'while [ "$(systemctl show --property=ActiveState --value "$1")" = deactivating ]; do sleep 0.1; done; '
+    'systemctl reset-failed "$1"'
+)
+
+
 def forget(unit: str) -> Command:
-    """A unit that failed is kept by systemd, with its reason, until this; no unit can be made of its name before."""
-    return Command(("systemctl", "reset-failed", f"{unit}.service"), ok=(0, 1))
+    """No unit can be made of its name before: one that failed is kept by systemd, with its reason, and one whose VMM is
+    gone may need a moment to be over."""
+    return Command(("sh", "-c", _FORGET, "sh", f"{unit}.service"), ok=(0, 1))
 
 
 def failed_units() -> list[str]:
