@@ -1,0 +1,90 @@
+"""`v console` on each VMM: a real terminal, for several viewers, whom none of them can hold up."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+
+from tests.box.conftest import LONG, Box
+from tests.box.test_main_path import alone, state
+
+DETACH = b"\x1d"
+
+
+class Viewer:
+    """`v console web` on a terminal in the box."""
+
+    def __init__(self, box: Box, *options: str) -> None:
+        words = f"stty rows 31 cols 97; exec v console web {' '.join(options)}"
+        self.process: subprocess.Popen[bytes] = box.spawn(words, tty=True)
+        self.seen = b""
+        self.sees(b"attached to web")
+
+    def sees(self, text: bytes) -> None:
+        """Waits until that was shown, after what was waited for before."""
+        assert self.process.stdout
+        end = time.monotonic() + LONG
+        while text not in self.seen:
+            left = end - time.monotonic()
+            assert left > 0, f"{text!r} did not come; last seen: {self.seen[-500:]!r}"
+            if select.select([self.process.stdout], [], [], min(left, 1))[0]:
+                block = os.read(self.process.stdout.fileno(), 4096)
+                assert block, f"it ended before {text!r}: {self.seen[-500:]!r}"
+                self.seen += block
+        self.seen = self.seen.partition(text)[2]
+
+    def types(self, text: bytes) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def leaves(self) -> None:
+        self.types(DETACH)
+        self.sees(b"detached from web")
+        assert self.process.wait(LONG) == 0
+
+
+def test_a_terminal_for_several_viewers(box: Box, hypervisor: str) -> None:
+    alone(box, hypervisor)
+    box.v("create", "-t", "alone", "web", "--start", "--wait")
+    first = Viewer(box)
+    first.types(b"\necho fir''st $((6 * 7))\n")
+    first.sees(b"first 42")
+    if hypervisor == "cloud-hypervisor":
+        first.types(b"stty size\n")
+        first.sees(b"31 97")
+    second = Viewer(box)
+    # What was said before he came, from the log.
+    second.sees(b"first 42")
+    second.types(b"echo sec''ond\n")
+    second.sees(b"second")
+    first.sees(b"second")
+    # Killed and stopped viewers are in nobody's way, nor in the guest's.
+    first.process.kill()
+    box.run("pkill -STOP -o -f '[v] console web'")
+    third = Viewer(box)
+    third.types(b"seq 1 3000; echo thi''rd\n")
+    third.sees(b"third")
+    box.run("pkill -KILL -o -f '[v] console web'")
+    third.leaves()
+    again = Viewer(box)
+    again.sees(b"third")
+    box.v("stop", "web")
+    again.sees(b"web has stopped")
+    assert again.process.wait(LONG) == 0
+    assert state(box) == "stopped"
+    refused = box.run("script --quiet --return --command 'v console web' /dev/null", code=5)
+    assert "web is stopped" in refused.stdout
+
+
+def test_it_outlives_a_reboot_of_the_guest(box: Box, hypervisor: str) -> None:
+    alone(box, hypervisor)
+    box.v("create", "-t", "alone", "web", "--start", "--wait")
+    viewer = Viewer(box)
+    viewer.types(b"\nreboot\n")
+    box.wait_until(lambda: box.v("logs", "web").stdout.count("web is ready") == 2)
+    viewer.types(b"\necho ba''ck\n")
+    viewer.sees(b"back")
+    viewer.leaves()
