@@ -18,7 +18,7 @@ _HEAD = ("what", "virshle", "beside", "takes", "figure", "goal", "met")
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[NAME]...")
-@click.option("--rounds", type=click.IntRange(1), default=11, show_default=True, help="More are slower and calmer.")
+@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="More are slower and calmer.")
 @click.option("--data", type=click.IntRange(1), default=2048, show_default=True, help="MiB in the image to clone.")
 def main(names: tuple[str, ...], rounds: int, data: int) -> None:
     """Measure virshle beside what one would use instead. NAME: version, listing, clone or create; all if left out.

@@ -18,7 +18,7 @@ _SIZE = 20 * 2**30
 _PIECE = 2**24
 """Bytes of data between two holes."""
 _NOISE = 1.05
-"""Two runs of the very same command differ by as much."""
+"""Both sides are the same command; on a busy disk even their medians differ."""
 
 
 def run(options: Options) -> list[Row]:
