@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm
 from tests.unit.vmm.test_driver import LAUNCH
-from virshle.errors import ConfigError, HostError, TimedOutError
+from virshle.errors import ConfigError, ConflictError, HostError, TimedOutError
 from virshle.exec.process import kill_launched
 from virshle.exec.process import launch as launcher
 from virshle.model.arch import ARCHES, Arch, host_arch
@@ -19,7 +20,7 @@ from virshle.model.vm import Vm
 from virshle.plan import Call, Gone, Run, Wait, Write
 from virshle.rpc import Qmp
 from virshle.vmm import qemu
-from virshle.vmm.driver import Machine
+from virshle.vmm.driver import Machine, Terminal
 from virshle.vmm.qemu import Qemu, arguments, find_firmware, version
 
 _FIRMWARE = (Path("/fw/CODE.fd"), Path("/fw/VARS.fd"))
@@ -57,7 +58,8 @@ _COMMON = [
 _END: list[object] = [
     *("-device", "virtio-rng-pci"),
     *("-device", "virtio-balloon-pci,deflate-on-oom=on,free-page-reporting=on"),
-    *("-chardev", "file,id=console,path=/s/vm/u/log/console.log,append=on", "-serial", "chardev:console"),
+    *("-chardev", "pipe,id=console,path=/r/vm/u/console,logfile=/s/vm/u/log/console.log,logappend=on"),
+    *("-serial", "chardev:console"),
     *("-device", "virtio-serial-pci"),
     *("-chardev", "file,id=ready,path=/r/vm/u/ready"),
     *("-device", "virtserialport,chardev=ready,name=org.virshle.ready.0"),
@@ -126,7 +128,7 @@ def test_odd_paths_stay_paths(odd: str) -> None:
     files = {json.loads(word)["file"]["filename"] for word in words if word.startswith("{")}
     assert files == {f"/s/{odd}/disk/os", f"/s/{odd}/disk/.seed"}
     doubled = odd.replace(",", ",,")  # QEMU reads two as one
-    assert f"file,id=console,path=/s/{doubled}/log/console.log,append=on" in words
+    assert f"pipe,id=console,path=/r/{doubled}/console,logfile=/s/{doubled}/log/console.log,logappend=on" in words
     assert f"file,id=ready,path=/r/{doubled}/ready" in words
     assert f"unix:/r/{doubled}/qmp.sock,server=on,wait=off" in words
     assert f"/s/{odd}/boot/kernel" in words
@@ -197,7 +199,12 @@ def test_a_firmware_boot_gets_a_store_of_variables_of_its_own() -> None:
 
 def test_a_launch_notes_starts_and_waits_for_an_answer() -> None:
     machine = _machine(make_vm())
-    note, start, wait = Qemu().launch(machine)
+    note, *line, start, wait = Qemu().launch(machine)
+    assert [step.shell() for step in line] == [
+        "rm -f -- /r/vm/u/console.in /r/vm/u/console.out",
+        "mkfifo -m 0600 -- /r/vm/u/console.in",
+        "ln -s -- /dev/null /r/vm/u/console.out",
+    ]
     assert isinstance(note, Write)
     assert note.path == Path("/r/vm/u/launch.json")
     assert isinstance(start, Run)
@@ -248,3 +255,14 @@ def test_the_power_button_is_pressed_by_qmp() -> None:
     step = Qemu().power_button(Path("/r"), 7)
     assert isinstance(step, Call)
     assert step.request == Qmp(Path("/r/qmp.sock"), "system_powerdown", timeout=7)
+
+
+def test_the_console_is_a_fifo_beside_the_log(tmp_path: Path) -> None:
+    with pytest.raises(ConflictError, match=r"console\.in is not there"):
+        Qemu().console(tmp_path)
+    (tmp_path / "console.in").write_text("no fifo")
+    with pytest.raises(ConflictError):
+        Qemu().console(tmp_path)
+    (tmp_path / "console.in").unlink()
+    os.mkfifo(tmp_path / "console.in")
+    assert Qemu().console(tmp_path) == Terminal(tmp_path / "console.in", "fifo")
