@@ -309,7 +309,8 @@ def test_who_is_gone_or_does_nothing_leaves_the_pty_to_the_others(pty: Guest) ->
         assert shown(one, b"first ") == b"first "
         pty.says(b"second")
         assert shown(one, b"second") == b"second"
-        assert shown(idle) == b"first second"
+        pty.says(b" third")
+        assert shown(idle, b" third") == b"first second third"
 
 
 def test_leaving_loses_nothing_that_was_said(pty: Guest) -> None:
