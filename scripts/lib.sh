@@ -37,6 +37,11 @@ package() { # PROGRAM -> its package on Debian and its kin
 	libvirt-qemu) echo libvirt-daemon-driver-qemu ;;
 	efi-stub) echo systemd-boot-efi ;;
 	pkill) echo procps ;;
+	ss) echo iproute2 ;;
+	mke2fs) echo e2fsprogs ;;
+	qemu-img) echo qemu-utils ;;
+	ssh-keygen) echo openssh-client ;;
+	setpriv) echo util-linux ;;
 	*) echo "$1" ;;
 	esac
 }
