@@ -49,7 +49,8 @@ def _position(steps: list[Step], *words: str) -> int:
 
 def test_ones_own_vmm_is_noted_written_launched_and_waited_for(place: Place) -> None:
     machine = _machine(place)
-    touch, note, write, start, wait = _steps(machine)
+    *made, touch, note, write, start, wait = _steps(machine)
+    assert made == Qemu().prepare(machine)
     assert isinstance(touch, Run)
     assert touch.command.argv == ("touch", "--", str(place.record))
     assert isinstance(note, Write)
