@@ -66,7 +66,8 @@ def _head(machine: Machine) -> str:
         name=vm.name,
         uuid=vm.uuid,
         hypervisor=machine.launch.hypervisor,
-        stop=shlex.quote(str(place.script)),
+        # Of a path of several lines the second would be no comment any more.
+        stop=shlex.quote(str(place.script)).replace("\n", "'$'\\n''"),
         record=shlex.quote(str(place.record)),
         gone=gone_shell(place.record),
         runs=shlex.quote(f"{vm.name} runs already"),
