@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from virshle.disk import blank, clone
@@ -46,7 +47,7 @@ def script(node: Node, entry: Entry) -> str:
     parts = [
         _head(machine),
         _part("", _folders(node.layout, vm, place)),
-        *(_part(_absent(place.folder / disk.file), _disk(disk, place)) for disk in vm.disks),
+        *(_once(place.folder / disk.file, partial(_disk, disk)) for disk in vm.disks),
         *_boot(machine),
         _part(_absent(definition(place.folder)), [_definition(vm, place)]),
         *(_part(_unlinked(link), [_link(link, vm)]) for link in (node.layout.name(vm.name), node.layout.id(vm.id))),
@@ -97,16 +98,14 @@ def _folders(layout: Layout, vm: Vm, place: Place) -> list[Step]:
     return [run("make its folders", "mkdir", "-p", "--", *inside, place.run, layout.names, layout.ids)]
 
 
-def _disk(disk: Disk, place: Place) -> list[Step]:
+def _disk(disk: Disk, part: Path) -> list[Step]:
+    return blank(part, disk.size) if disk.source is None else clone(Path(disk.source), part, image=0, size=disk.size)
+
+
+def _once(target: Path, make: Callable[[Path], list[Step]]) -> str:
     """Under another name until it is whole, as its presence is all that the script looks at."""
-    target = place.folder / disk.file
-    if disk.source is None:
-        return blank(target, disk.size)
     part = target.with_name(f".{target.name}.part")
-    return [
-        *clone(Path(disk.source), part, image=0, size=disk.size),
-        run("it is whole", "mv", "-T", "--", part, target),
-    ]
+    return _part(_absent(target), [*make(part), run("it is whole", "mv", "-T", "--", part, target)])
 
 
 def _boot(machine: Machine) -> list[str]:
@@ -116,12 +115,12 @@ def _boot(machine: Machine) -> list[str]:
     if vm.origin.store_path is None:
         raise ConflictError(f"where {vm.name}'s kernel came from is not known", hint="its folder has it: copy that")
     origin = Path(vm.origin.store_path)
-    copies = []
-    for name, part in (("kernel", vm.boot.kernel), ("initrd", vm.boot.initrd)):
-        target = place.folder / part
-        copy = run(f"copy its {name}", "cp", "--no-preserve=mode,ownership", "--", origin / name, target)
-        copies.append(_part(_absent(target), [copy]))
-    return copies
+    files = {"kernel": vm.boot.kernel, "initrd": vm.boot.initrd}
+    return [_once(place.folder / file, partial(_copy, origin / name)) for name, file in files.items()]
+
+
+def _copy(source: Path, part: Path) -> list[Step]:
+    return [run(f"copy its {source.name}", "cp", "--no-preserve=mode,ownership", "--", source, part)]
 
 
 def _definition(vm: Vm, place: Place) -> Step:
