@@ -11,7 +11,7 @@ from virshle.disk import blank, clone
 from virshle.errors import ConflictError
 from virshle.exec.process import gone_shell
 from virshle.model.vm import Disk, KernelBoot, Vm
-from virshle.plan import Step, Write, run
+from virshle.plan import Run, Step, Write, run
 from virshle.service.node import Node
 from virshle.service.start import plan_machine
 from virshle.store import Entry, Layout
@@ -77,8 +77,15 @@ def _head(machine: Machine) -> str:
 
 def _part(test: str, steps: Sequence[Step]) -> str:
     """The steps where the shell test holds; always, without one."""
-    lines = "".join(f"# {step.why}\n{step.shell()}\n" for step in steps)
+    lines = "".join(f"# {step.why}\n{_line(step)}\n" for step in steps)
     return f"if {test}; then\n{lines}fi\n" if test else lines
+
+
+def _line(step: Step) -> str:
+    """The script ends at the first exit code but 0, which is not the only good one of every command."""
+    if not isinstance(step, Run) or step.command.ok == (0,):
+        return step.shell()
+    return f"{step.shell()} || [[ $? =~ ^({'|'.join(map(str, step.command.ok))})$ ]]"
 
 
 def _absent(path: Path) -> str:
