@@ -54,6 +54,7 @@ def script(node: Node, entry: Entry) -> str:
         _part("", seed_steps(vm, place.folder, place.seed)),
         *(_part(_no_user(machine.launch.user), [step]) for step in account_steps(machine.launch.user, blind=True)),
         _part("", driver.prepare(machine, blind=True)),
+        _part("", [_forget_run(place)]),
         _part("", process_steps(driver, machine, blind=True)),
         _part("", driver.boot(machine)),
         f"echo {shlex.quote(f'{vm.name} runs')}\n",
@@ -128,6 +129,13 @@ def _boot(machine: Machine) -> list[str]:
 
 def _copy(source: Path, part: Path) -> list[Step]:
     return [run(f"copy its {source.name}", "cp", "--no-preserve=mode,ownership", "--", source, part)]
+
+
+def _forget_run(place: Place) -> Step:
+    """The token is the script's own, the same each time: the last run's would be taken for that of the one which has
+    not begun yet. Under the record's lock, in case another was faster."""
+    empty = ("truncate", "-s", "0", "--", place.record)
+    return run("note that the last run is over", "flock", "--nonblock", place.record, *empty)
 
 
 def _definition(vm: Vm, place: Place) -> Step:
