@@ -17,14 +17,14 @@ from tests.unit.support import Held, record_of
 from virshle.exec import Command
 from virshle.exec import process as launcher
 from virshle.store import Layout
-from virshle.vmm import account, cloud_hypervisor, qemu
+from virshle.vmm import account, cloud_hypervisor, qemu, systemd
 from virshle.vmm.driver import Place
 
 QEMU = "qemu-system-x86_64"
 CLOUD_HYPERVISOR = "cloud-hypervisor"
 PROGRAMS = (
     *(QEMU, "qemu-system-aarch64", "ssh", "ssh-keygen", "mkfs.vfat", "mcopy", "flock", "setsid", "socat"),
-    *("setpriv", "systemd-run", "systemctl", "useradd", "cp", "truncate", "find"),
+    *("setpriv", "systemd-run", "systemctl", "useradd", "usermod", "cp", "truncate", "find"),
 )
 """What is installed, and nothing else that this machine may have."""
 NO_KVM = "/dev/kvm is not there"
@@ -113,6 +113,7 @@ class FakeHost:
             monkeypatch.setattr(module, "kvm_problem", lambda *_: host.kvm)
         monkeypatch.setattr(qemu, "VSOCK", programs / "no-vsock")
         monkeypatch.setattr(account, "_uid", lambda user: os.getuid() if user in host.users else None)
+        monkeypatch.setattr(account, "_kvm_group", lambda: None)
         monkeypatch.setattr(importlib.import_module("virshle.exec.run"), "_open", host.open)
         return host
 
@@ -180,6 +181,9 @@ class FakeHost:
     def _ln(self, words: tuple[str, ...]) -> None:
         Path(words[-1]).symlink_to(words[-2])
 
+    def _mkfifo(self, words: tuple[str, ...]) -> None:
+        os.mkfifo(words[-1], int(words[words.index("-m") + 1], 8))
+
     def _rm(self, words: tuple[str, ...]) -> None:
         for word in words:
             if word.startswith("/"):
@@ -245,10 +249,8 @@ class FakeHost:
     def _useradd(self, words: tuple[str, ...]) -> None:
         self.users.add(words[-1])
 
-    def _systemctl(self, words: tuple[str, ...]) -> None:
-        verb, unit = words
-        assert verb == "reset-failed"
-        self.units.discard(unit.removesuffix(".service"))
+    def _usermod(self, words: tuple[str, ...]) -> None:
+        assert words[-1] in self.users
 
     def _systemd_run(self, words: tuple[str, ...]) -> None:
         options, command = words[: words.index("--")], words[words.index("--") + 1 :]
@@ -259,7 +261,7 @@ class FakeHost:
         self._launch(command)
 
     def _sh(self, words: tuple[str, ...]) -> None:
-        """A launch, its undo, or a cut of the power."""
+        """A launch, its undo, a cut of the power, or a unit that is forgotten."""
         _, script, _, *given = words
         if script == launcher._LAUNCHER:
             self._launch((*given, "run"))
@@ -267,6 +269,9 @@ class FakeHost:
             pid, record = given
             assert (pid, Path(record).exists()) == (str(os.getpid()), True)
             self.die()
+        elif script == systemd._FORGET:
+            (unit,) = given
+            self.units.discard(unit.removesuffix(".service"))
         else:
             assert script == launcher._KILL
             record, token = given

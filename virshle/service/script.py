@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from virshle.disk import blank, clone
 from virshle.errors import ConflictError
 from virshle.exec.process import gone_shell
 from virshle.model.vm import Disk, KernelBoot, Vm
-from virshle.plan import Step, Write, run
+from virshle.plan import Run, Step, Write, run
 from virshle.service.node import Node
 from virshle.service.start import plan_machine
 from virshle.store import Entry, Layout
@@ -46,13 +47,14 @@ def script(node: Node, entry: Entry) -> str:
     parts = [
         _head(machine),
         _part("", _folders(node.layout, vm, place)),
-        *(_part(_absent(place.folder / disk.file), _disk(disk, place)) for disk in vm.disks),
+        *(_once(place.folder / disk.file, partial(_disk, disk)) for disk in vm.disks),
         *_boot(machine),
         _part(_absent(definition(place.folder)), [_definition(vm, place)]),
         *(_part(_unlinked(link), [_link(link, vm)]) for link in (node.layout.name(vm.name), node.layout.id(vm.id))),
         _part("", seed_steps(vm, place.folder, place.seed)),
         *(_part(_no_user(machine.launch.user), [step]) for step in account_steps(machine.launch.user, blind=True)),
         _part("", driver.prepare(machine, blind=True)),
+        _part("", [_forget_run(place)]),
         _part("", process_steps(driver, machine, blind=True)),
         _part("", driver.boot(machine)),
         f"echo {shlex.quote(f'{vm.name} runs')}\n",
@@ -66,7 +68,8 @@ def _head(machine: Machine) -> str:
         name=vm.name,
         uuid=vm.uuid,
         hypervisor=machine.launch.hypervisor,
-        stop=shlex.quote(str(place.script)),
+        # Of a path of several lines the second would be no comment any more.
+        stop=shlex.quote(str(place.script)).replace("\n", "'$'\\n''"),
         record=shlex.quote(str(place.record)),
         gone=gone_shell(place.record),
         runs=shlex.quote(f"{vm.name} runs already"),
@@ -75,8 +78,15 @@ def _head(machine: Machine) -> str:
 
 def _part(test: str, steps: Sequence[Step]) -> str:
     """The steps where the shell test holds; always, without one."""
-    lines = "".join(f"# {step.why}\n{step.shell()}\n" for step in steps)
+    lines = "".join(f"# {step.why}\n{_line(step)}\n" for step in steps)
     return f"if {test}; then\n{lines}fi\n" if test else lines
+
+
+def _line(step: Step) -> str:
+    """The script ends at the first exit code but 0, which is not the only good one of every command."""
+    if not isinstance(step, Run) or step.command.ok == (0,):
+        return step.shell()
+    return f"{step.shell()} || [[ $? =~ ^({'|'.join(map(str, step.command.ok))})$ ]]"
 
 
 def _absent(path: Path) -> str:
@@ -96,16 +106,14 @@ def _folders(layout: Layout, vm: Vm, place: Place) -> list[Step]:
     return [run("make its folders", "mkdir", "-p", "--", *inside, place.run, layout.names, layout.ids)]
 
 
-def _disk(disk: Disk, place: Place) -> list[Step]:
+def _disk(disk: Disk, part: Path) -> list[Step]:
+    return blank(part, disk.size) if disk.source is None else clone(Path(disk.source), part, image=0, size=disk.size)
+
+
+def _once(target: Path, make: Callable[[Path], list[Step]]) -> str:
     """Under another name until it is whole, as its presence is all that the script looks at."""
-    target = place.folder / disk.file
-    if disk.source is None:
-        return blank(target, disk.size)
     part = target.with_name(f".{target.name}.part")
-    return [
-        *clone(Path(disk.source), part, image=0, size=disk.size),
-        run("it is whole", "mv", "-T", "--", part, target),
-    ]
+    return _part(_absent(target), [*make(part), run("it is whole", "mv", "-T", "--", part, target)])
 
 
 def _boot(machine: Machine) -> list[str]:
@@ -115,12 +123,19 @@ def _boot(machine: Machine) -> list[str]:
     if vm.origin.store_path is None:
         raise ConflictError(f"where {vm.name}'s kernel came from is not known", hint="its folder has it: copy that")
     origin = Path(vm.origin.store_path)
-    copies = []
-    for name, part in (("kernel", vm.boot.kernel), ("initrd", vm.boot.initrd)):
-        target = place.folder / part
-        copy = run(f"copy its {name}", "cp", "--no-preserve=mode,ownership", "--", origin / name, target)
-        copies.append(_part(_absent(target), [copy]))
-    return copies
+    files = {"kernel": vm.boot.kernel, "initrd": vm.boot.initrd}
+    return [_once(place.folder / file, partial(_copy, origin / name)) for name, file in files.items()]
+
+
+def _copy(source: Path, part: Path) -> list[Step]:
+    return [run(f"copy its {source.name}", "cp", "--no-preserve=mode,ownership", "--", source, part)]
+
+
+def _forget_run(place: Place) -> Step:
+    """The token is the script's own, the same each time: the last run's would be taken for that of the one which has
+    not begun yet. Under the record's lock, in case another was faster."""
+    empty = ("truncate", "-s", "0", "--", place.record)
+    return run("note that the last run is over", "flock", "--nonblock", place.record, *empty)
 
 
 def _definition(vm: Vm, place: Place) -> Step:

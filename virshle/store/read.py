@@ -184,14 +184,16 @@ def read_summary(folder: Path, uuid: UUID) -> Summary:
     """Raises Problem. What virshle writes is recognised at a glance; where anything is odd, the whole is checked."""
     text = _read(definition(folder))
     try:
-        return _summarise(json.loads(text), uuid)
+        data = json.loads(text)
+        _check(data, uuid)
     except (ValueError, KeyError, TypeError, RecursionError):
-        vm = _parse(text, uuid)
-        return _summarise(vm.model_dump(mode="json"), uuid)
+        data = _parse(text, uuid).model_dump(mode="json")
+    named = {key: data[key] for key in ("id", "name", "template", "vcpu", "memory", "created", "hypervisor", "account")}
+    return Summary(**named, image=data["origin"].get("image"), source=data["origin"]["source"])
 
 
-def _summarise(data: dict[str, Any], uuid: UUID) -> Summary:
-    """Raises ValueError, KeyError or TypeError for what is no definition of that VM."""
+def _check(data: dict[str, Any], uuid: UUID) -> None:
+    """Raises ValueError, KeyError or TypeError for what virshle did not write of that VM."""
     origin = data["origin"]
     if data["version"] != VERSION or data["uuid"] != str(uuid) or check_name(data["name"]) != data["name"]:
         raise ValueError
@@ -204,10 +206,6 @@ def _summarise(data: dict[str, Any], uuid: UUID) -> Summary:
         raise TypeError
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(text, str | None) for text in maybe):
         raise TypeError
-    identity, vcpu, memory = numbers
-    template, created, hypervisor, source = texts
-    image, account = maybe
-    return Summary(identity, data["name"], template, vcpu, memory, created, hypervisor, image, source, account)
 
 
 _KEYS = frozenset(

@@ -32,7 +32,7 @@ def process_steps(driver: Driver, machine: Machine, *, blind: bool = False) -> l
             user,
             ways=_ways(machine),
             made=[place.seed, *driver.vmm(machine).made],
-            things=_things(machine),
+            things=_things(machine, blind),
             blind=blind,
         ),
         Write("note what was chosen", place.launch, machine.launch.json(), undo=forgotten),
@@ -46,14 +46,14 @@ def _ways(machine: Machine) -> list[Path]:
     return [*reversed(folder.parents[:2]), folder, folder / "disk", folder / "boot", *reversed(runtime.parents[:2])]
 
 
-def _things(machine: Machine) -> list[Path]:
+def _things(machine: Machine, blind: bool) -> list[Path]:
     place, vm = machine.place, machine.vm
     if vm.boot.kind == "kernel":
         boot = [vm.boot.kernel, vm.boot.initrd]
     else:
         boot = [] if machine.launch.firmware else [vm.boot.variables]
     files = [place.folder / name for name in (*(disk.file for disk in vm.disks), *boot)]
-    logs = sorted(place.logs.iterdir()) if place.logs.is_dir() else []
+    logs = sorted(place.logs.iterdir()) if place.logs.is_dir() and not blind else []
     return [place.run, place.record, place.logs, *logs, *files]
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+from types import SimpleNamespace
+
 import pytest
 
 from tests.unit.fakehost import FakeHost
@@ -12,9 +16,10 @@ from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.show import row
 from virshle.service.start import start
+from virshle.vmm.systemd import forget
 
 UNIT = "virshle-vm-web"
-FORGET = ("systemctl", "reset-failed", f"{UNIT}.service")
+FORGET = forget(UNIT).argv
 
 
 @pytest.fixture
@@ -39,11 +44,23 @@ def test_without_systemd_it_is_a_process_of_the_users(root: None, web: Entry, no
     assert host.owners[str(node.place(web.uuid).seed)] == "virshle-vmm"
 
 
+def test_the_user_joins_the_group_before_its_first_vmm_runs(
+    root: None, web: Entry, node: Node, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virshle.vmm.account._kvm_group", lambda: 36)
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=os.getuid(), pw_gid=7))
+    monkeypatch.setattr(os, "getgrouplist", lambda user, gid: [gid])
+    start(node, web)
+    joined = host.calls.index(("usermod", "--append", "--groups", "kvm", "virshle-vmm"))
+    (launched,) = host.launches
+    assert joined < host.calls.index(launched)
+
+
 def test_ones_own_vmm_is_ones_own(web: Entry, node: Node, host: FakeHost) -> None:
     launch = start(node, web).launch
     assert launch is not None
     assert (launch.user, launch.unit) == (None, None)
-    assert not any(argv[0] in ("chown", "chmod", "useradd", "systemd-run") for argv in host.calls)
+    assert not any(argv[0] in ("chown", "chmod", "useradd", "usermod", "systemd-run") for argv in host.calls)
 
 
 def test_where_systemd_runs_it_is_a_unit(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
@@ -107,4 +124,4 @@ def test_of_one_that_was_no_unit_systemd_is_not_asked(root: None, web: Entry, no
     start(node, web)
     stop(node, web)
     delete(node, web)
-    assert not any(argv[0] == "systemctl" for argv in host.calls)
+    assert not any("systemctl" in word for argv in host.calls for word in argv)

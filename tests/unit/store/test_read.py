@@ -57,6 +57,19 @@ _BROKEN: dict[str, tuple[str | bytes, str]] = {
 }
 
 
+@pytest.mark.parametrize("file", ["disk/other", "os.raw", "disk/a b\n"])
+def test_one_that_was_edited_is_as_good_as_any(file: str, store: Store, layout: Layout) -> None:
+    """Its disk is not where virshle itself would have put it, nor is there all that it would have written."""
+    data = json.loads(_json(disks=[{"name": "os", "file": file, "size": 1}], origin={"source": "by hand"}))
+    for key in ("account", "ready", "nets"):
+        del data[key]
+    put_broken(layout, BAD, json.dumps(data))
+    (entry,) = store.entries()
+    assert entry.whole().disks[0].file == file
+    assert entry.summary is not None
+    assert (entry.summary.id, entry.summary.image, entry.summary.source) == (9, None, "by hand")
+
+
 @pytest.mark.parametrize(("text", "reason"), _BROKEN.values(), ids=_BROKEN.keys())
 def test_a_broken_definition_is_shown_with_the_reason(
     text: str | bytes, reason: str, store: Store, layout: Layout

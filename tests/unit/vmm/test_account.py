@@ -75,6 +75,23 @@ def test_the_account_is_made_once(users: Users) -> None:
     assert "--groups" not in _commands(account_steps(ACCOUNT))[0]
 
 
+def test_one_that_was_made_without_the_group_joins_it_once(users: Users) -> None:
+    users.groups = [GID]
+    assert _commands(account_steps(ACCOUNT)) == [("usermod", "--append", "--groups", "kvm", ACCOUNT)]
+    users.groups = [GID, KVM]
+    assert account_steps(ACCOUNT) == []
+    users.groups, users.kvm = [GID], False
+    assert account_steps(ACCOUNT) == []
+
+
+def test_where_nothing_is_known_the_account_is_made(users: Users) -> None:
+    for there in (True, False):
+        users.there = there
+        ((program, *_),) = _commands(account_steps(ACCOUNT, blind=True))
+        assert program == "useradd"
+    assert account_steps(None, blind=True) == []
+
+
 @pytest.mark.parametrize(
     ("mode", "owner", "group", "may"),
     [
@@ -100,12 +117,13 @@ def test_a_device_may_be_opened_as_the_kernel_says(
     assert may_open(ACCOUNT, Path("/dev/kvm")) is may
 
 
-def test_one_that_was_made_without_the_group_may_not(users: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_the_group_that_its_next_start_puts_it_in_counts(
+    there: bool, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
     status = SimpleNamespace(st_mode=0o020660, st_uid=0, st_gid=KVM)
     monkeypatch.setattr(Path, "stat", lambda self: status)
-    users.groups = [GID]
-    assert not may_open(ACCOUNT, Path("/dev/kvm"))
-    users.there = False  # it will be made with it
+    users.there, users.groups = there, [GID]
     assert may_open(ACCOUNT, Path("/dev/kvm"))
     users.kvm = False
     assert not may_open(ACCOUNT, Path("/dev/kvm"))

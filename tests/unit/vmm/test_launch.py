@@ -16,7 +16,7 @@ from virshle.plan import Run, Step, Wait, Write
 from virshle.vmm import account, launch
 from virshle.vmm.account import ACCOUNT
 from virshle.vmm.driver import Machine, Place, Vmm
-from virshle.vmm.launch import launch_steps, script
+from virshle.vmm.launch import launch_steps, process_steps, script
 from virshle.vmm.qemu import Qemu
 from virshle.vmm.systemd import forget, start_unit
 
@@ -49,7 +49,8 @@ def _position(steps: list[Step], *words: str) -> int:
 
 def test_ones_own_vmm_is_noted_written_launched_and_waited_for(place: Place) -> None:
     machine = _machine(place)
-    touch, note, write, start, wait = _steps(machine)
+    *made, touch, note, write, start, wait = _steps(machine)
+    assert made == Qemu().prepare(machine)
     assert isinstance(touch, Run)
     assert touch.command.argv == ("touch", "--", str(place.record))
     assert isinstance(note, Write)
@@ -108,6 +109,23 @@ def test_roots_vmm_is_another_users_from_the_first_start_on(
     assert isinstance(launched, Run)
     assert f"--reuid={ACCOUNT}" in launched.command.argv
     assert launched.command.argv[-1] == str(place.script)
+
+
+def test_where_nothing_is_known_all_is_handed_over_but_the_logs_of_runs_before(
+    place: Place, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the steps are made later there may be none, of which chown would say so and fail."""
+    monkeypatch.setattr(account, "check_way", lambda *_: None)
+    host.users.add(ACCOUNT)
+    place.console_log.touch()
+    place.record.touch()
+    steps = process_steps(Qemu(), _machine(place, user=ACCOUNT), blind=True)
+    chown = steps[_position(steps, "chown")]
+    assert isinstance(chown, Run)
+    own = {place.run, place.record, place.logs, place.seed, place.folder / "disk/os", place.folder / "boot/kernel"}
+    assert {str(path) for path in own} <= set(chown.command.argv)
+    assert str(place.console_log) not in chown.command.argv
+    assert _position(steps, "touch") < _position(steps, "chown")
 
 
 def test_where_systemd_runs_it_is_a_unit_whose_last_failure_is_forgotten(place: Place) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,10 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm
 from tests.unit.vmm.test_driver import LAUNCH
-from virshle.errors import ConfigError, HostError, TimedOutError
+from virshle.errors import ConfigError, ConflictError, HostError, TimedOutError
 from virshle.model.arch import ARCHES, Arch, host_arch
 from virshle.model.vm import Vm
-from virshle.plan import Call, Gone, Wait
+from virshle.plan import Apply, Call, Gone, Plan, Wait
 from virshle.rpc import Qmp, Vsock
 from virshle.vmm import qemu
 from virshle.vmm.driver import Machine, Place, Terminal
@@ -50,7 +52,8 @@ _COMMON = [
 _END: list[object] = [
     *("-device", "virtio-rng-pci"),
     *("-device", "virtio-balloon-pci,deflate-on-oom=on,free-page-reporting=on"),
-    *("-chardev", "file,id=console,path=/s/vm/u/log/console.log,append=on", "-serial", "chardev:console"),
+    *("-chardev", "pipe,id=console,path=/r/vm/u/console,logfile=/s/vm/u/log/console.log,logappend=on"),
+    *("-serial", "chardev:console"),
     *("-device", "virtio-serial-pci"),
     *("-chardev", "file,id=ready,path=/r/vm/u/ready"),
     *("-device", "virtserialport,chardev=ready,name=org.virshle.ready.0"),
@@ -119,7 +122,7 @@ def test_odd_paths_stay_paths(odd: str) -> None:
     files = {json.loads(word)["file"]["filename"] for word in words if word.startswith("{")}
     assert files == {f"/s/{odd}/disk/os", f"/s/{odd}/disk/.seed"}
     doubled = odd.replace(",", ",,")  # QEMU reads two as one
-    assert f"file,id=console,path=/s/{doubled}/log/console.log,append=on" in words
+    assert f"pipe,id=console,path=/r/{doubled}/console,logfile=/s/{doubled}/log/console.log,logappend=on" in words
     assert f"file,id=ready,path=/r/{doubled}/ready" in words
     assert f"unix:/r/{doubled}/qmp.sock,server=on,wait=off" in words
     assert f"/s/{odd}/boot/kernel" in words
@@ -183,11 +186,35 @@ def test_missing_firmware_is_told_with_its_package(name: str, package: str, tmp_
 
 def test_a_firmware_boot_gets_a_store_of_variables_of_its_own_once(tmp_path: Path) -> None:
     machine = _machine(make_vm(boot={"kind": "firmware", "variables": "efivars.fd"}), str(tmp_path))
-    (step,) = Qemu().prepare(machine)
-    assert step.shell() == f"cp --no-preserve=mode,ownership -- /fw/VARS.fd {tmp_path}/efivars.fd"
+    copy, *console = Qemu().prepare(machine)
+    assert copy.shell() == f"cp --no-preserve=mode,ownership -- /fw/VARS.fd {tmp_path}/efivars.fd"
     (tmp_path / "efivars.fd").touch()
-    assert Qemu().prepare(machine) == []
-    assert Qemu().prepare(_machine(make_vm())) == []
+    assert Qemu().prepare(machine) == console
+    assert Qemu().prepare(_machine(make_vm())) == console
+
+
+def test_where_nothing_is_known_the_store_of_variables_is_looked_for_when_it_is_made(tmp_path: Path) -> None:
+    machine = _machine(make_vm(boot={"kind": "firmware", "variables": "efivars.fd"}), str(tmp_path))
+    (tmp_path / "efivars.fd").touch()
+    copy, *console = Qemu().prepare(machine, blind=True)
+    assert console == Qemu().prepare(machine)
+    # Of the command's words the fifth is what would be made.
+    looked, program, *words = shlex.split(copy.shell().partition("-c ")[2])
+    assert (looked, program) == ('[ -e "$5" ] || "$@"', "sh")
+    assert (words[0], words[4]) == ("cp", f"{tmp_path}/efivars.fd")
+
+
+def test_its_console_is_a_pipe_of_this_run_which_is_its_users(host: FakeHost) -> None:
+    """QEMU, which may not be ours, types what is written there; what the guest says has one reader, its log."""
+    run = Path(os.environ["VIRSHLE_RUN_DIR"])
+    machine = _machine(make_vm(), run=str(run))
+    for _ in range(2):
+        with Apply() as apply:
+            apply(Plan("web", Qemu().prepare(machine)))
+            apply.commit()
+        assert (run / "console.in").is_fifo()
+        assert (run / "console.out").readlink() == Path("/dev/null")
+        assert Qemu().vmm(machine).made == (run / "console.in",)
 
 
 def test_its_process_is_the_whole_command_line() -> None:
@@ -280,5 +307,18 @@ def test_it_is_paused_and_goes_on_by_qmp() -> None:
 
 def test_what_the_guest_says_it_writes_down_itself() -> None:
     assert Qemu().notify_socket(PLACE) is None
-    assert Qemu().console(PLACE) == Terminal(Path("/r/console.sock"), "socket")
     assert Qemu().vsock(PLACE, 7, 22) == Vsock(7, 22)
+
+
+def test_its_console_is_typed_into_by_a_fifo_or_not_at_all(tmp_path: Path) -> None:
+    place = Place(tmp_path, tmp_path)
+    typed = tmp_path / "console.in"
+    for there in (False, True):  # it was started by hand: that is a file
+        if there:
+            typed.touch()
+        with pytest.raises(ConflictError, match="cannot be typed into") as caught:
+            Qemu().console(place)
+        assert "v logs" in caught.value.hint
+    typed.unlink()
+    os.mkfifo(typed)
+    assert Qemu().console(place) == Terminal(typed, "fifo")

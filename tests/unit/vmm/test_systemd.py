@@ -11,7 +11,7 @@ from tests.unit.support import make_vm
 from tests.unit.vmm.test_driver import LAUNCH
 from virshle.vmm import systemd
 from virshle.vmm.driver import Machine, Place
-from virshle.vmm.systemd import forget, start_unit, systemd_runs, unit_name
+from virshle.vmm.systemd import failed_units, forget, start_unit, systemd_runs, unit_name
 
 ODD = ["a b", 'a"b', "a'b", "a\\b", "a%nb", "a$HOME", "a;b", "a\tb", "\\", '"', "é"]
 
@@ -53,6 +53,12 @@ def _words(text: str) -> list[str]:
     return [*words, word] if word is not None else words
 
 
+@pytest.fixture
+def systemd_here(host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(systemd, "_BOOTED", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("uid", "booted", "program", "runs"),
     [
@@ -85,8 +91,32 @@ def test_a_unit_runs_the_vms_script_under_its_name() -> None:
 
 
 def test_a_unit_that_failed_is_forgotten_also_where_there_is_none() -> None:
-    assert forget("virshle-vm-web").argv == ("systemctl", "reset-failed", "virshle-vm-web.service")
+    shell, _, script, _, unit = forget("virshle-vm-web").argv
+    assert (shell, unit) == ("sh", "virshle-vm-web.service")
+    # One that is ending, its VMM gone, could not be forgotten yet.
+    wait, _, reset = script.rpartition("; ")
+    assert 'while [ "$(systemctl show --property=ActiveState --value "$1")" = deactivating ]' in wait
+    assert reset == 'systemctl reset-failed "$1"'
     assert forget("virshle-vm-web").ok == (0, 1)
+
+
+def test_units_of_vms_that_failed_are_told_by_name(systemd_here: None, host: FakeHost) -> None:
+    host.answers["systemctl"] = (
+        "virshle-vm-web.service loaded failed failed VM web, run by qemu for virshle\n"
+        "\n"
+        "virshle-vm-a.service.service loaded failed failed VM a.service\n"
+    )
+    assert failed_units() == ["virshle-vm-web", "virshle-vm-a.service"]
+    ((program, verb, *words),) = host.calls
+    assert (program, verb, words[-1]) == ("systemctl", "list-units", "virshle-vm-*")
+    assert {"--state=failed", "--plain", "--no-legend", "--full"} <= set(words)  # one whole name in each line
+    host.answers["systemctl"] = ""
+    assert failed_units() == []
+
+
+def test_where_systemd_is_not_ours_to_ask_no_unit_has_failed(host: FakeHost) -> None:
+    assert failed_units() == []
+    assert host.calls == []
 
 
 def test_a_unit_waits_for_its_record_and_is_stopped_by_the_power_button() -> None:
