@@ -175,9 +175,6 @@ class FakeHost:
             if word.startswith("/"):
                 Path(word).mkdir(parents=True, exist_ok=True, mode=mode)
 
-    def _mkfifo(self, words: tuple[str, ...]) -> None:
-        os.mkfifo(words[-1], 0o600)
-
     def _ln(self, words: tuple[str, ...]) -> None:
         Path(words[-1]).symlink_to(words[-2])
 

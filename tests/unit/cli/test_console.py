@@ -23,7 +23,6 @@ from virshle.cli import console as cli
 from virshle.cli.console import _relay
 from virshle.service.console import Console
 from virshle.store import Layout
-from virshle.vmm.driver import launch_file
 
 LEAVE = b"\x1d"
 
@@ -61,7 +60,7 @@ def web(layout: Layout, host: FakeHost) -> Iterator[int]:
     """A VM that runs; what is typed into it."""
     folder = put_vm(layout, make_vm())
     run = host.run_vm(layout, uuid_of("web"))
-    launch_file(run).write_text(LAUNCH.json())
+    (folder / "launch.json").write_text(LAUNCH.json())
     os.mkfifo(run / "console.in")
     (folder / "log/console.log").write_bytes(b"login: ")
     typed = os.open(run / "console.in", os.O_RDWR | os.O_NONBLOCK)

@@ -23,7 +23,7 @@ from virshle.service import console as service
 from virshle.service.console import KEPT, PATIENCE, SCROLLBACK, UNSENT, Console
 from virshle.service.node import Node
 from virshle.store import Layout
-from virshle.vmm.driver import Terminal, launch_file
+from virshle.vmm.driver import Place, Terminal
 
 WEB = uuid_of("web")
 
@@ -35,7 +35,7 @@ class Guest:
         self.entry = node.store.find("web")
         self.node, self.run = node, run
         self.log = self.entry.folder / "log/console.log"
-        self.kept = self.entry.folder / "log/terminal.log"
+        self.kept = self.entry.folder / "terminal.log"
         self.terminals: list[Terminal] = []
         """What the VMM will answer, one after the other; the last one for ever."""
         self.side = -1
@@ -54,9 +54,9 @@ class Guest:
         self.terminals = [Terminal(Path(os.ttyname(slave)), "pty")]
         os.close(slave)
 
-    def console(self, run: Path) -> Terminal:
+    def console(self, place: Place) -> Terminal:
         """As a driver is asked."""
-        assert run == self.run
+        assert place.run == self.run
         if not self.terminals:
             raise ConflictError("the guest reboots")
         return self.terminals.pop(0) if len(self.terminals) > 1 else self.terminals[0]
@@ -87,8 +87,9 @@ class Guest:
 def guest(layout: Layout, host: FakeHost) -> Iterator[Guest]:
     put_vm(layout, make_vm())
     run = host.run_vm(layout, WEB)
-    launch_file(run).write_text(LAUNCH.json())
-    guest = Guest(Node(layout.paths), run)
+    node = Node(layout.paths)
+    node.place(WEB).launch.write_text(LAUNCH.json())
+    guest = Guest(node, run)
     yield guest
     guest.close()
 
@@ -101,7 +102,7 @@ def serial(guest: Guest) -> Guest:
 
 @pytest.fixture
 def pty(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> Guest:
-    monkeypatch.setattr(service, "driver_of", lambda launch: guest)
+    monkeypatch.setattr(service, "driver_of", lambda launch, place: guest)
     guest.pty()
     return guest
 
@@ -263,9 +264,9 @@ def test_it_ends_with_the_vm_once_all_is_shown(serial: Guest, host: FakeHost) ->
 
 def test_it_ends_with_the_run_of_the_vm(serial: Guest) -> None:
     with serial.view() as viewer:
-        launch_file(serial.run).write_text(replace(LAUNCH, token="another").json())
+        serial.node.place(WEB).launch.write_text(replace(LAUNCH, token="another").json())
         assert viewer.ended
-        launch_file(serial.run).unlink()  # the runtime folder may go while the VM lives on
+        serial.node.place(WEB).launch.unlink()  # as where it is edited by hand
         assert not viewer.ended
 
 
