@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import socket
 import time
@@ -62,5 +63,6 @@ class Vsock:
 
 
 def escaped(path: Path) -> str:
-    """socat's addresses end at a comma (socat(1))."""
-    return str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
+    """As socat has it, whose addresses end at a comma or a colon, and in which quotes and brackets nest (socat(1),
+    ADDRESS SPECIFICATIONS)."""
+    return re.sub(r"""([\\,:!'"()\[\]{}])""", r"\\\1", str(path))

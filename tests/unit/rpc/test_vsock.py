@@ -13,6 +13,7 @@ from tests.unit.rpc.conftest import Serve, wait_for_end
 from tests.unit.support import open_descriptors
 from virshle.plan import GreetsVsock
 from virshle.rpc import Vsock
+from virshle.rpc.vsock import escaped
 
 BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
 OK = b"OK 1073741824\n"
@@ -111,6 +112,16 @@ def test_without_a_socket_it_is_a_port_of_the_hosts_own_vsock(monkeypatch: pytes
     Vsock(7, 22).connect(1)
     assert connected == [(socket.AF_VSOCK, socket.SOCK_STREAM), (7, 22)]
     assert Vsock(7, 22).shell() == "socat - VSOCK-CONNECT:7:22"
+
+
+@pytest.mark.parametrize("odd", list("""\\,:!'"()[]{}"""))
+def test_what_socat_would_read_for_itself_is_escaped(odd: str) -> None:
+    assert escaped(Path(f"/r/a{odd}b/{odd}")) == f"/r/a\\{odd}b/\\{odd}"
+
+
+@pytest.mark.parametrize("plain", list(" $&;*`#|=%?<>\né-_."))
+def test_what_it_would_not_is_left_alone(plain: str) -> None:
+    assert escaped(Path(f"/r/a{plain}b")) == f"/r/a{plain}b"
 
 
 def test_the_same_by_socat_whatever_is_in_the_path() -> None:
