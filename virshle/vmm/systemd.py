@@ -35,7 +35,7 @@ _FORGET = (
 def forget(unit: str) -> Command:
     """No unit can be made of its name before: one that failed is kept by systemd, with its reason, and one whose VMM is
     gone may need a moment to be over."""
-    return Command(("sh", "-c", _FORGET, "sh", f"{unit}.service"), ok=(0, 1))
+    return Command(("sh", "-c", _FORGET, "sh", f"{unit}.service"), timeout=STOP_SECONDS + 30, ok=(0, 1))
 
 
 def failed_units() -> list[str]:
