@@ -174,7 +174,9 @@ def hypervisor(request: pytest.FixtureRequest, the_box: Box) -> str:
 MISSING = pytest.StashKey[str]()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    yield
     if config.stash.get(MISSING, None):
         terminalreporter.write_line(
             "NOT COVERED: cloud-hypervisor is neither in PATH nor in VIRSHLE_TEST_CLOUD_HYPERVISOR; "
