@@ -6,9 +6,9 @@ import os
 import select
 import subprocess
 import time
+from types import TracebackType
 
-from tests.box.conftest import LONG, Box
-from tests.box.test_main_path import alone, state
+from tests.box.box import LONG, Box, Web
 
 DETACH = b"\x1d"
 
@@ -16,11 +16,19 @@ DETACH = b"\x1d"
 class Viewer:
     """`v console web` on a terminal in the box."""
 
-    def __init__(self, box: Box, *options: str) -> None:
-        words = f"stty rows 31 cols 97; exec v console web {' '.join(options)}"
-        self.process: subprocess.Popen[bytes] = box.spawn(words, tty=True)
+    def __init__(self, box: Box) -> None:
+        self.process: subprocess.Popen[bytes] = box.spawn("stty rows 31 cols 97; exec v console web", tty=True)
         self.seen = b""
         self.sees(b"attached to web")
+
+    def __enter__(self) -> Viewer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.communicate()
 
     def sees(self, text: bytes) -> None:
         """Waits until that was shown, after what was waited for before."""
@@ -46,45 +54,32 @@ class Viewer:
         assert self.process.wait(LONG) == 0
 
 
-def test_a_terminal_for_several_viewers(box: Box, hypervisor: str) -> None:
-    alone(box, hypervisor)
-    box.v("create", "-t", "alone", "web", "--start", "--wait")
-    first = Viewer(box)
-    first.types(b"\necho fir''st $((6 * 7))\n")
-    first.sees(b"first 42")
-    if hypervisor == "cloud-hypervisor":
-        first.types(b"stty size\n")
-        first.sees(b"31 97")
-    second = Viewer(box)
-    # What was said before he came, from the log.
-    second.sees(b"first 42")
-    second.types(b"echo sec''ond\n")
-    second.sees(b"second")
-    first.sees(b"second")
-    # Killed and stopped viewers are in nobody's way, nor in the guest's.
-    first.process.kill()
-    box.run("pkill -STOP -o -f '[v] console web'")
-    third = Viewer(box)
-    third.types(b"seq 1 3000; echo thi''rd\n")
-    third.sees(b"third")
-    box.run("pkill -KILL -o -f '[v] console web'")
-    third.leaves()
-    again = Viewer(box)
-    again.sees(b"third")
-    box.v("stop", "web")
-    again.sees(b"web has stopped")
-    assert again.process.wait(LONG) == 0
-    assert state(box) == "stopped"
+def test_a_terminal_for_several_viewers(web: Web) -> None:
+    box = web.ready()
+    with Viewer(box) as first:
+        first.types(b"\necho fir''st $((6 * 7))\n")
+        first.sees(b"first 42")
+        if web.hypervisor == "cloud-hypervisor":
+            first.types(b"stty size\n")
+            first.sees(b"31 97")
+        with Viewer(box) as second:
+            # What was said before he came, from the log.
+            second.sees(b"first 42")
+            second.types(b"echo sec''ond\n")
+            second.sees(b"second")
+            first.sees(b"second")
+            # Killed and stopped viewers are in nobody's way, nor in the guest's.
+            first.process.kill()
+            box.run("pkill -STOP -o -f '[v] console web'")
+            with Viewer(box) as third:
+                third.types(b"seq 1 3000; echo thi''rd\n")
+                third.sees(b"third")
+                box.run("pkill -KILL -o -f '[v] console web'")
+                third.leaves()
+    with Viewer(box) as again:
+        again.sees(b"third")
+        box.v("stop", "web", "--force", "--timeout", "0")
+        again.sees(b"web has stopped")
+        assert again.process.wait(LONG) == 0
     refused = box.run("script --quiet --return --command 'v console web' /dev/null", code=5)
     assert "web is stopped" in refused.stdout
-
-
-def test_it_outlives_a_reboot_of_the_guest(box: Box, hypervisor: str) -> None:
-    alone(box, hypervisor)
-    box.v("create", "-t", "alone", "web", "--start", "--wait")
-    viewer = Viewer(box)
-    viewer.types(b"\nreboot\n")
-    box.wait_until(lambda: box.v("logs", "web").stdout.count("web is ready") == 2)
-    viewer.types(b"\necho ba''ck\n")
-    viewer.sees(b"back")
-    viewer.leaves()

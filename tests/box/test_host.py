@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.box.conftest import Box
+from tests.box.box import Box
 
 IMAGE = "/var/lib/virshle/image/tiny/result"
 
@@ -52,7 +52,7 @@ def test_its_disk_lasts_until_it_is_reset(box: Box) -> None:
     box.power_cut()
     assert box.read("/proc/sys/kernel/random/boot_id") != boot
     assert box.read("/root/note") == "kept\n"
-    box.script("reset")
+    box.reset()
     box.run("[ ! -e /root/note ]")
     assert box.ls() == []
 

@@ -90,24 +90,26 @@ class Apply:
         locks = [lock.fd for subject in (None, plan.subject) for lock in self._locks.get(subject, ()) if lock.fd >= 0]
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         _note(plan, f"# {now} {step.why}\n{step.shell()}\n", self._untold)
-        with self._failure_noted(plan):
+        with self._failure_noted(step, plan):
             return begin(step, locks, progress)
 
-    def _end(self, plan: Plan, started: host.Started | None) -> None:
+    def _end(self, step: Step, plan: Plan, started: host.Started | None) -> None:
         if started is not None:
-            with self._failure_noted(plan):
+            with self._failure_noted(step, plan):
                 started.end()
 
     def _end_oldest(self, begun: deque[_Begun]) -> None:
         step, plan, started = begun.popleft()
-        self._end(plan, started)
+        self._end(step, plan, started)
         _tell("after", step)
 
     @contextmanager
-    def _failure_noted(self, plan: Plan) -> Iterator[None]:
+    def _failure_noted(self, step: Step, plan: Plan) -> Iterator[None]:
         try:
             yield
         except Exception as error:
+            if isinstance(step, Run) and isinstance(error, VirshleError):
+                error.details += _tails(step.logs)
             _note(plan, f"# failed: {log.printable(str(error))}\n", self._untold)
             raise
 
@@ -127,7 +129,7 @@ class Apply:
     def _undo(self, step: Step, plan: Plan) -> str:
         _tell("undo", step)
         try:
-            self._end(plan, self._begin(step, plan, Silent()))
+            self._end(step, plan, self._begin(step, plan, Silent()))
         except Exception as error:
             # Whatever it is: the rest is undone all the same, and the first failure stays the one that is told.
             return f"could not undo ({error}): {step.shell()}"

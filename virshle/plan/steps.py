@@ -23,6 +23,8 @@ class Run:
     """How far a long one is, seen from outside."""
     follow: Callable[[Progress, str], Follower] | None = None
     """The kind of reader of a long one's stderr; it is made with the progress to tell and the step's reason."""
+    logs: tuple[Path, ...] = ()
+    """Their last lines are shown when it fails."""
 
     def shell(self) -> str:
         return self.command.shell()

@@ -47,6 +47,8 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
         try:
             apply(node.plan(vm, *start_steps(machine, listen=listen)))
         except HostError as error:
+            if machine.launch.unit and not error.hint:
+                error.hint = f"what systemd says of it: journalctl -u {machine.launch.unit} -n 20"
             raise _taken(machine, error) or error from None
         apply.commit()
     return Started(vm, machine.launch)

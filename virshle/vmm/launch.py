@@ -79,9 +79,11 @@ def script(machine: Machine, vmm: Vmm) -> str:
 def _process(machine: Machine) -> list[Step]:
     launch, place = machine.launch, machine.place
     undo = (Run("end what was started", kill_launched(place.record, launch.token)),)
+    logs = (place.vmm_log,)
     if launch.unit is None:
-        return [Run(f"start {launch.hypervisor}", detached(place.script, as_user(launch.user)), undo=undo)]
+        command = detached(place.script, as_user(launch.user))
+        return [Run(f"start {launch.hypervisor}", command, undo=undo, logs=logs)]
     return [
         Run("forget an earlier unit of its name that failed", forget(launch.unit)),
-        Run(f"start {launch.hypervisor} as a unit of systemd", start_unit(machine), undo=undo),
+        Run(f"start {launch.hypervisor} as a unit of systemd", start_unit(machine), undo=undo, logs=logs),
     ]

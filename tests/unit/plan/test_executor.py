@@ -216,6 +216,14 @@ def test_a_followed_command_fails_with_what_its_follower_kept(
     assert caught.value.details == ["command: nix build", "what it said"]
 
 
+def test_a_command_that_fails_shows_the_end_of_its_logs(tmp_path: Path, host: FakeHost) -> None:
+    log = tmp_path / "vmm.log"
+    log.write_text("I am broken\n")
+    with pytest.raises(HostError) as caught, Apply() as apply:
+        apply(Plan("x", [Run("start it", Command(("cp", "/absent", "/there")), logs=(log,))]))
+    assert caught.value.details[-2:] == [f"last lines of {log}:", "  I am broken"]
+
+
 def test_a_lock_of_one_subject_is_handed_only_to_its_commands(tmp_path: Path, host: FakeHost) -> None:
     """A thousand VMs are not a thousand descriptors for each command."""
     host.answers["work"] = ""
