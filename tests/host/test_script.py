@@ -81,6 +81,18 @@ def test_a_vm_is_made_and_run_without_virshle(host: Host) -> None:
     assert host.ls()[0]["state"] == "stopped"
 
 
+def test_a_name_that_is_another_vms_is_not_taken(host: Host) -> None:
+    host.v("create", "-t", "tiny", "web")
+    script = _script(host)
+    host.v("delete", "web")
+    host.v("create", "-t", "tiny", "web")
+    before = host.folders()
+    done = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "is another VM's" in done.stderr
+    assert host.folders() == before
+
+
 def test_what_was_made_by_half_is_made_anew(host: Host) -> None:
     host.v("create", "-t", "tiny", "web")
     script = _script(host)

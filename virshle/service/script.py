@@ -17,7 +17,7 @@ from virshle.service.start import plan_machine
 from virshle.store import Entry, Layout
 from virshle.store.layout import definition, link_target
 from virshle.userdata import seed_steps
-from virshle.vmm.account import account_steps
+from virshle.vmm.account import account_steps, join_kvm
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Machine, Place, read_launch
 from virshle.vmm.launch import process_steps
@@ -30,6 +30,12 @@ _HEAD = """\
 set -euo pipefail
 umask 077
 
+for link in {links}; do
+	if [ -L "$link" ] && [ "$(readlink -- "$link")" != {target} ]; then
+		echo "$link is another VM's: $(readlink -- "$link")" >&2
+		exit 5
+	fi
+done
 if [ -e {record} ] && ! {gone}; then
 	echo {runs}
 	exit 0
@@ -44,15 +50,16 @@ def script(node: Node, entry: Entry) -> str:
     launch = read_launch(place) if node.process(vm.uuid) else None
     machine = plan_machine(vm, place, port=launch.ssh_port if launch else None)
     driver = driver_of(machine.launch, place)
+    links = (node.layout.name(vm.name), node.layout.id(vm.id))
     parts = [
-        _head(machine),
+        _head(machine, links),
         _part("", _folders(node.layout, vm, place)),
         *(_once(place.folder / disk.file, partial(_disk, disk)) for disk in vm.disks),
         *_boot(machine),
         _part(_absent(definition(place.folder)), [_definition(vm, place)]),
-        *(_part(_unlinked(link), [_link(link, vm)]) for link in (node.layout.name(vm.name), node.layout.id(vm.id))),
+        *(_part(_unlinked(link), [_link(link, vm)]) for link in links),
         _part("", seed_steps(vm, place.folder, place.seed)),
-        *(_part(_no_user(machine.launch.user), [step]) for step in account_steps(machine.launch.user, blind=True)),
+        *_account(machine.launch.user),
         _part("", driver.prepare(machine, blind=True)),
         _part("", [_forget_run(place)]),
         _part("", process_steps(driver, machine, blind=True)),
@@ -62,7 +69,7 @@ def script(node: Node, entry: Entry) -> str:
     return "\n".join(parts)
 
 
-def _head(machine: Machine) -> str:
+def _head(machine: Machine, links: Sequence[Path]) -> str:
     vm, place = machine.vm, machine.place
     return _HEAD.format(
         name=vm.name,
@@ -70,6 +77,8 @@ def _head(machine: Machine) -> str:
         hypervisor=machine.launch.hypervisor,
         # Of a path of several lines the second would be no comment any more.
         stop=shlex.quote(str(place.script)).replace("\n", "'$'\\n''"),
+        links=shlex.join(map(str, links)),
+        target=shlex.quote(link_target(vm.uuid)),
         record=shlex.quote(str(place.record)),
         gone=gone_shell(place.record),
         runs=shlex.quote(f"{vm.name} runs already"),
@@ -97,8 +106,12 @@ def _unlinked(link: Path) -> str:
     return f"[ ! -L {shlex.quote(str(link))} ]"
 
 
-def _no_user(user: str | None) -> str:
-    return f"! getent passwd {shlex.quote(user or '')} >/dev/null"
+def _account(user: str | None) -> list[str]:
+    if user is None:
+        return []
+    there = f"getent passwd {user} >/dev/null"
+    outside = f'getent group kvm >/dev/null && [[ " $(id --groups --name {user}) " != *" kvm "* ]]'
+    return [_part(f"! {there}", account_steps(user, blind=True)), _part(outside, [join_kvm(user)])]
 
 
 def _folders(layout: Layout, vm: Vm, place: Place) -> list[Step]:

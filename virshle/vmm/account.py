@@ -35,8 +35,12 @@ def account_steps(user: str | None, *, blind: bool = False) -> list[Step]:
         groups = ("--groups", "kvm") if kvm is not None else ()
         return [run(f"make the user {user}, as whom VMMs run", *words, *shell, *groups, user)]
     if kvm is not None and kvm not in os.getgrouplist(user, pwd.getpwnam(user).pw_gid):
-        return [run(f"let {user} use KVM", "usermod", "--append", "--groups", "kvm", user)]
+        return [join_kvm(user)]
     return []
+
+
+def join_kvm(user: str) -> Step:
+    return run(f"let {user} use KVM", "usermod", "--append", "--groups", "kvm", user)
 
 
 def _kvm_group() -> int | None:

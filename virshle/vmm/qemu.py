@@ -132,9 +132,13 @@ def _variables(machine: Machine, blind: bool) -> list[Step]:
     if boot.kind == "kernel" or ((folder / boot.variables).exists() and not blind):
         return []
     _, empty = find_firmware(host_arch())
-    copy = ("cp", "--no-preserve=mode,ownership", "--", empty, folder / boot.variables)
-    unless = ("sh", "-c", '[ -e "$5" ] || "$@"', "sh") if blind else ()
-    return [run("give it a store of UEFI variables", *unless, *copy)]
+    target = folder / boot.variables
+    part = target.with_name(f".{target.name}.part")
+    unless = ("sh", "-c", '[ -e "$0" ] || "$@"', target) if blind else ()
+    return [
+        run("copy an empty store of UEFI variables", *unless, "cp", "--no-preserve=mode,ownership", "--", empty, part),
+        run("it is whole", *unless, "mv", "-T", "--", part, target),
+    ]
 
 
 def _vsock_works(user: str | None) -> bool:

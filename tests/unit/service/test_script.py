@@ -145,10 +145,14 @@ def test_one_that_runs_is_left_alone_before_anything_else(node: Node, layout: La
     record = node.place(_put(layout).uuid).record
     head, _, _ = _script(node).partition("\nfi\n")
     code = [line for line in head.splitlines() if not line.startswith("#")]
-    assert code == [
+    looks = code.index("done") + 1
+    assert code[:4] == [
         "set -euo pipefail",
         "umask 077",
         "",
+        f"for link in {layout.name('web')} {layout.id(1)}; do",
+    ]
+    assert code[looks:] == [
         f"if [ -e {record} ] && ! flock --shared --nonblock {record} true; then",
         "\techo 'web runs already'",
         "\texit 0",
@@ -193,6 +197,8 @@ def test_it_is_the_same_whatever_is_there(
     made = steps[_position(steps, "useradd")]
     assert made.guard == "! getent passwd virshle-vmm >/dev/null"
     assert made.words[-1] == "virshle-vmm"
+    (joined,) = [step for step in steps if step.words[0] == "usermod"]
+    assert joined.guard.startswith("getent group kvm")
     handed = steps[_position(steps, "chown")].words
     wanted = {
         folder / "disk/os",
@@ -204,8 +210,8 @@ def test_it_is_the_same_whatever_is_there(
     }
     assert {str(path) for path in (*wanted, place.run, place.run / "console.in")} <= set(handed)
     assert not [word for word in handed if word.startswith(f"{place.logs}/")]
-    variables = steps[_position(steps, "cp", folder / "boot/efivars.fd")].words
-    assert variables[:4] == ("sh", "-c", '[ -e "$5" ] || "$@"', "sh")
+    variables = steps[_position(steps, "mv", folder / "boot/efivars.fd")].words
+    assert variables[:4] == ("sh", "-c", '[ -e "$0" ] || "$@"', f"{folder}/boot/efivars.fd")
 
 
 def test_as_ones_own_it_needs_no_account(node: Node, layout: Layout) -> None:

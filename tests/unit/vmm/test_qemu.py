@@ -186,8 +186,9 @@ def test_missing_firmware_is_told_with_its_package(name: str, package: str, tmp_
 
 def test_a_firmware_boot_gets_a_store_of_variables_of_its_own_once(tmp_path: Path) -> None:
     machine = _machine(make_vm(boot={"kind": "firmware", "variables": "efivars.fd"}), str(tmp_path))
-    copy, *console = Qemu().prepare(machine)
-    assert copy.shell() == f"cp --no-preserve=mode,ownership -- /fw/VARS.fd {tmp_path}/efivars.fd"
+    copy, whole, *console = Qemu().prepare(machine)
+    assert copy.shell() == f"cp --no-preserve=mode,ownership -- /fw/VARS.fd {tmp_path}/.efivars.fd.part"
+    assert whole.shell() == f"mv -T -- {tmp_path}/.efivars.fd.part {tmp_path}/efivars.fd"
     (tmp_path / "efivars.fd").touch()
     assert Qemu().prepare(machine) == console
     assert Qemu().prepare(_machine(make_vm())) == console
@@ -196,12 +197,12 @@ def test_a_firmware_boot_gets_a_store_of_variables_of_its_own_once(tmp_path: Pat
 def test_where_nothing_is_known_the_store_of_variables_is_looked_for_when_it_is_made(tmp_path: Path) -> None:
     machine = _machine(make_vm(boot={"kind": "firmware", "variables": "efivars.fd"}), str(tmp_path))
     (tmp_path / "efivars.fd").touch()
-    copy, *console = Qemu().prepare(machine, blind=True)
+    copy, whole, *console = Qemu().prepare(machine, blind=True)
     assert console == Qemu().prepare(machine)
-    # Of the command's words the fifth is what would be made.
-    looked, program, *words = shlex.split(copy.shell().partition("-c ")[2])
-    assert (looked, program) == ('[ -e "$5" ] || "$@"', "sh")
-    assert (words[0], words[4]) == ("cp", f"{tmp_path}/efivars.fd")
+    for step, program in ((copy, "cp"), (whole, "mv")):
+        looked, file, *words = shlex.split(step.shell().partition("-c ")[2])
+        assert (looked, file) == ('[ -e "$0" ] || "$@"', f"{tmp_path}/efivars.fd")
+        assert words[0] == program
 
 
 def test_its_console_is_a_pipe_of_this_run_which_is_its_users(host: FakeHost) -> None:
