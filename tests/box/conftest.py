@@ -10,6 +10,7 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.box.box import NO_CLOUD_HYPERVISOR, Box, Web
 
@@ -59,13 +60,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class _ByModuleAndVmm(LoadScopeScheduling):  # type: ignore[misc]
     """What shares a VM goes to the same worker."""
-    for item in items:
-        if isinstance(item, pytest.Function) and "the_box" in item.fixturenames:
-            driver = item.callspec.params.get("hypervisor") if hasattr(item, "callspec") else None
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{driver}"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0] + ("[qemu]" if "[qemu" in nodeid else "")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByModuleAndVmm:
+    return _ByModuleAndVmm(config, log)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -21,7 +21,9 @@ from virshle.exec.run import Command
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FD = 9
 _LAUNCHER = 'setsid "$@" run </dev/null >/dev/null & exec "$@" began $!'
-_KILL = 'read -r pid boot token <"$1" && [ "$token" = "$2" ] && kill -KILL "$pid"'
+_KILL = (
+    'read -r pid boot token <"$1" && [ "$token" = "$2" ] && kill -KILL "$pid" && flock --shared --timeout 10 "$1" true'
+)
 _CUT = (
     'kill -TERM "$1" 2>/dev/null; flock --shared --timeout 5 "$2" true || kill -KILL "$1"; '
     'flock --shared --timeout 10 "$2" true'
@@ -36,7 +38,7 @@ def launch(script: Path, prefix: Sequence[str] = ()) -> Command:
 
 
 def kill_launched(record: Path, token: str) -> Command:
-    """Kills what that launch started, and nothing that another did."""
+    """Kills what that launch started, and nothing that another did. Returns when it is gone."""
     return Command(("sh", "-c", _KILL, "sh", str(record), token), ok=(0, 1))
 
 

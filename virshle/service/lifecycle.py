@@ -16,7 +16,7 @@ from virshle.store.change import leave, remove
 from virshle.store.layout import command_log
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Place, State, read_launch
-from virshle.vmm.systemd import forget
+from virshle.vmm.systemd import forget, systemd_runs, unit_name
 
 
 def state_of(place: Place) -> State:
@@ -119,12 +119,13 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
         if not force:
             check_deletable(node, [entry])
         journal = command_log(entry.folder)
-        launch = read_launch(place)
+        # Also of a start that failed, of which nothing else is left.
+        unit = unit_name(entry.name) if systemd_runs() and place.record.exists() else None
         if process:
             apply(Plan(entry.name, end_steps(entry.name, place, process), journal))
         with node.registry():
             apply(Plan(entry.name, leave(node.layout, entry.uuid), journal))
-        if launch and launch.unit:
-            apply(Plan(entry.name, [Run("let systemd forget that it failed", forget(launch.unit))]))
+        if unit:
+            apply(Plan(entry.name, [Run("let systemd forget that it failed", forget(unit))]))
         apply(Plan(entry.name, remove(node.layout, entry.uuid)))
     return entry.name

@@ -106,6 +106,19 @@ def test_a_unit_that_fails_for_another_reason_is_told_as_that(
         start(node, web)
 
 
+def test_nor_of_one_that_never_ran(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    def fail(argv: tuple[str, ...]) -> None:
+        if argv[0] == "systemd-run":
+            raise OSError(5, "no bus")
+
+    host.before = fail
+    with pytest.raises(HostError):
+        start(node, web)
+    host.calls.clear()
+    delete(node, web)
+    assert FORGET in host.calls
+
+
 @pytest.mark.parametrize("how", ["crashed", "running"])
 def test_of_a_deleted_vm_systemd_keeps_nothing(how: str, systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
     start(node, web)
