@@ -117,6 +117,9 @@ class Box:
             self._warm.communicate()
             self._warm = None
 
+    def has_cloud_hypervisor(self) -> bool:
+        return self.run("command -v cloud-hypervisor", code=None).returncode == 0
+
     def ls(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(self.v("ls", "--format", "json").stdout)
         return rows

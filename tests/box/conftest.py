@@ -39,7 +39,7 @@ def box(the_box: Box) -> Iterator[Box]:
 @pytest.fixture(scope="module", params=["cloud-hypervisor", "qemu"])
 def hypervisor(request: pytest.FixtureRequest, the_box: Box) -> str:
     """Each VMM in turn; all tests of a module with the one before those with the other."""
-    if request.param == "cloud-hypervisor" and the_box.run("command -v cloud-hypervisor", code=None).returncode:
+    if request.param == "cloud-hypervisor" and not the_box.has_cloud_hypervisor():
         pytest.skip(NO_CLOUD_HYPERVISOR)
     return str(request.param)
 

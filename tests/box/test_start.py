@@ -95,6 +95,14 @@ def test_a_kernel_that_is_gone(still: Box) -> None:
     still.run(f"mv /root/kernel.away {folder}/boot/kernel")
 
 
+def steps_of_start(box: Box) -> list[str]:
+    """What they are for; of one that is not the first, which has more."""
+    box.v("start", "web")
+    box.v("stop", "web", "--force", "--timeout", "0")
+    shown = box.v("start", "web", "--dry-run").stdout
+    return [line.removeprefix("# web: ") for line in shown.splitlines() if line.startswith("# web: ")]
+
+
 def first_of_vmm(steps: list[str]) -> int:
     """The number of the step from which on there is a process."""
     return next(number for number, why in enumerate(steps, 1) if why.startswith("start "))
@@ -102,24 +110,23 @@ def first_of_vmm(steps: list[str]) -> int:
 
 def test_kill_9_of_v_at_each_step(still: Box, hypervisor: str) -> None:
     """Each leaves a VM that is stopped, or runs, or begins again at the next start; never two VMMs."""
-    steps = still.v("start", "web").steps
-    still.v("stop", "web", "--force", "--timeout", "0")
+    steps = steps_of_start(still)
     assert len(steps) > 10
     # All that comes before there is a process is the same for both.
     first = 1 if hypervisor == "cloud-hypervisor" else first_of_vmm(steps)
     for number in range(first, len(steps) + 1):
         began = still.v("start", "web", code=None, fault=("kill", "after", number)).steps
-        assert still.state() in ("stopped", "starting", "running"), began
-        said = still.v("start", "web").stderr
-        assert still.state() == "running", (began, said)
+        # Unknown: a QEMU that does not listen yet.
+        assert still.state() in ("stopped", "starting", "running", "unknown"), began
+        still.v("start", "web")
+        still.wait_until(lambda: still.state() == "running")
         assert len(still.run("pgrep -u virshle-vmm -f -- 'run/virshle'; true").stdout.split()) in (1, 2), began
         still.v("stop", "web", "--force", "--timeout", "0")
 
 
 def test_a_vmm_killed_at_each_step(still: Box) -> None:
     """From its process on; what is told says that it died, and nothing is left running."""
-    steps = still.v("start", "web").steps
-    still.v("stop", "web", "--force", "--timeout", "0")
+    steps = steps_of_start(still)
     killed = 0
     for number in range(first_of_vmm(steps), len(steps) + 1):
         fault = ("sh:systemctl kill --signal=KILL virshle-vm-web", "after", number)
