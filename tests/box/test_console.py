@@ -59,6 +59,11 @@ def test_a_terminal_for_several_viewers(web: Web) -> None:
     with Viewer(box) as first:
         first.types(b"\necho fir''st $((6 * 7))\n")
         first.sees(b"first 42")
+        first.types(b"echo sle''eps; sleep 1000\n")
+        first.sees(b"sleeps")
+        first.types(b"\x03")
+        first.types(b"echo awa''ke\n")
+        first.sees(b"awake")
         if web.hypervisor == "cloud-hypervisor":
             first.types(b"stty size\n")
             first.sees(b"31 97")

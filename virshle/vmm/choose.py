@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,8 +25,9 @@ def check_hypervisor(wanted: str, user: str | None) -> None:
         return
     try:
         CloudHypervisor().available(user)
-    except VirshleError:
-        Qemu().available(user)
+    except VirshleError as problem:
+        with _nor(problem):
+            Qemu().available(user)
 
 
 def choose(vm: Vm, user: str | None) -> Choice:
@@ -35,7 +38,18 @@ def choose(vm: Vm, user: str | None) -> Choice:
     try:
         return CloudHypervisor().choose(vm, user)
     except VirshleError as problem:
-        return replace(Qemu().choose(vm, user), instead=problem.message)
+        with _nor(problem):
+            return replace(Qemu().choose(vm, user), instead=problem.message)
+
+
+@contextmanager
+def _nor(problem: VirshleError) -> Iterator[None]:
+    """Where the second cannot either, what was wrong with the first is told too."""
+    try:
+        yield
+    except VirshleError as error:
+        error.details.append(f"nor can cloud-hypervisor run it: {problem.message}")
+        raise
 
 
 def driver_of(launch: Launch | None, place: Place) -> Driver:

@@ -90,8 +90,9 @@ def test_qemu_is_taken_where_it_is_asked_for(host: FakeHost) -> None:
     check_hypervisor("auto", None)  # which has the other
 
 
-def test_without_any_the_last_that_was_tried_is_told(host: FakeHost) -> None:
+def test_without_any_it_is_told_of_both(host: FakeHost) -> None:
     (host.programs / QEMU).unlink()
     for act in (lambda: check_hypervisor("auto", None), lambda: choose(make_vm(), None)):
-        with pytest.raises(ConfigError, match=f"{QEMU} is not on this machine"):
+        with pytest.raises(ConfigError, match=f"{QEMU} is not on this machine") as caught:
             act()
+        assert caught.value.details == ["nor can cloud-hypervisor run it: cloud-hypervisor is not on this machine"]
