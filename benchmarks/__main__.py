@@ -12,7 +12,7 @@ import click
 
 from benchmarks.measure import NotMeasured, Options, Row
 
-NAMES = ("version", "listing", "clone", "create")
+NAMES = ("version", "listing", "clone", "create", "start")
 _HEAD = ("what", "virshle", "beside", "takes", "figure", "goal", "met")
 
 
@@ -21,7 +21,8 @@ _HEAD = ("what", "virshle", "beside", "takes", "figure", "goal", "met")
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="More are slower and calmer.")
 @click.option("--data", type=click.IntRange(1), default=2048, show_default=True, help="MiB in the image to clone.")
 def main(names: tuple[str, ...], rounds: int, data: int) -> None:
-    """Measure virshle beside what one would use instead. NAME: version, listing, clone or create; all if left out.
+    """Measure virshle beside what one would use instead. NAME: version, listing, clone, create or start; all if
+    left out.
 
     Exits with 1 where a goal is not met, or a command failed.
     """
@@ -60,9 +61,9 @@ def _table(rows: list[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.what,
-        f"{row.ours * 1000:.1f} ms",
+        row.ours,
         f"`{row.peer_is}`",
-        f"{row.peer * 1000:.1f} ms",
+        row.peer,
         row.figure,
         row.goal,
         "yes" if row.met else "NO",

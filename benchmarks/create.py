@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.measure import Options, Row, command, medians, output
+from benchmarks.measure import Options, Row, command, medians, ms, output
 from benchmarks.place import V, environment, file_system
 
 _MANY = 100
@@ -44,7 +44,7 @@ def run(options: Options) -> list[Row]:
     each, by_hand = ((last - first) / (_MANY - 1) for first, last in ((one, many), (pasted_one, pasted_many)))
     what = f"v create -n {_MANY} -t tiny, XFS: each VM after the first"
     goal = f"<= {_GOAL * 1000:g} ms"
-    return [Row(what, each, "bash, its --dry-run pasted", by_hand, f"{each * 1000:.1f} ms", goal, each <= _GOAL)]
+    return [Row(what, ms(each), "bash, its --dry-run pasted", ms(by_hand), ms(each), goal, each <= _GOAL)]
 
 
 def _move_image(place: Path) -> None:

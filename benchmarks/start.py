@@ -1,0 +1,184 @@
+"""From nothing to a guest that speaks, beside the bare command line of its VMM; and what waits for it, and stays.
+
+Where KVM and systemd are: on a real host, or in the box (`./scripts/bench --box`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import NotMeasured, Options, Row, at_most_times, medians, ms, output
+from benchmarks.place import V, environment
+
+_PROGRAMS = {"cloud-hypervisor": "cloud-hypervisor", "qemu": "qemu-system-x86_64"}
+_BUILT = Path("/var/lib/virshle/image/tiny")
+_SECONDS = 300
+_LOOK = 0.02
+_WAIT_GOAL = 0.1
+"""Seconds."""
+_SIZE = 2**30
+_CONFIG = """
+[[template.vm]]
+name = "alone"
+vcpu = 1
+vram = "256MiB"
+hypervisor = "{vmm}"
+[[template.vm.disk]]
+name = "os"
+image = "tiny"
+size = "1GiB"
+"""
+
+
+def run(options: Options) -> list[Row]:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK) or os.geteuid() != 0 or not Path("/run/systemd/system").is_dir():
+        raise NotMeasured("it takes root, systemd and a /dev/kvm that works: ./scripts/bench --box")
+    vmms = [vmm for vmm, program in _PROGRAMS.items() if shutil.which(program)]
+    rows: list[Row] = []
+    for vmm in vmms:
+        with _place(vmm) as place:
+            rows += _rows(place, max(options.rounds // 3, 3))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Place:
+    top: Path
+    env: dict[str, str]
+    vmm: str
+
+    def v(self, *words: str) -> str:
+        return output([str(V), *words], self.env)
+
+    @property
+    def vm(self) -> Path:
+        return self.top / "s/name/web"
+
+
+@contextmanager
+def _place(vmm: str) -> Iterator[_Place]:
+    """Not in /tmp, which units have for themselves."""
+    with tempfile.TemporaryDirectory(prefix="vb-", dir="/var/lib") as name:
+        top = Path(name)
+        # The user of root's VMMs must be able to pass.
+        top.chmod(0o711)
+        place = _Place(top, environment(top), vmm)
+        (top / "config.toml").write_text(_CONFIG.format(vmm=vmm))
+        if _BUILT.is_dir():
+            shutil.copytree(_BUILT, top / "s/image/tiny", symlinks=True)
+        else:
+            place.v("image", "build", "tiny")
+        yield place
+
+
+def _rows(place: _Place, rounds: int) -> list[Row]:
+    waits: list[float] = []
+
+    def ours() -> float:
+        began = time.perf_counter()
+        command, quiet = [str(V), "create", "-t", "alone", "web", "--start"], subprocess.DEVNULL
+        with subprocess.Popen(command, env=place.env, stdout=quiet, stderr=quiet) as process:
+            took = _until_it_speaks(place.vm / "log/console.log", began)
+        assert process.returncode == 0
+        if not waits:
+            rows.append(_memory(place))
+        place.v("stop", "--force", "--timeout", "0", "web")
+        waits.append(_wait(place))
+        place.v("delete", "--force", "web")
+        return took
+
+    def bare() -> float:
+        return _bare(place)
+
+    rows: list[Row] = []
+    took, peer = medians(rounds, ours, bare)
+    what = f"v create --start to the guest's first words, {place.vmm}"
+    wait = sorted(waits)[len(waits) // 2]
+    goal = f"<= {_WAIT_GOAL * 1000:g} ms"
+    return [
+        at_most_times(what, took, f"cp, {_PROGRAMS[place.vmm]} ...", peer, 1.1, 0.1),
+        Row(f"READY to the end of --wait, {place.vmm}", ms(wait), "", "", ms(wait), goal, wait <= _WAIT_GOAL),
+        *rows,
+    ]
+
+
+def _until_it_speaks(log: Path, began: float) -> float:
+    """Raises NotMeasured where it never does."""
+    while time.perf_counter() - began < _SECONDS:
+        try:
+            if log.stat().st_size:
+                return time.perf_counter() - began
+        except FileNotFoundError:
+            pass
+        time.sleep(_LOOK)
+    raise NotMeasured(f"the guest said nothing within {_SECONDS} s")
+
+
+def _wait(place: _Place) -> float:
+    """Seconds from the guest's word, when the file of what it said was written, to the end of the command."""
+    place.v("start", "--wait", "web")
+    ended = time.time()
+    folder = json.loads(place.v("info", "web", "--format", "json"))["run"]["folder"]
+    return ended - (Path(folder) / "ready").stat().st_mtime
+
+
+def _memory(place: _Place) -> Row:
+    """Of what runs for a VM beside its VMM: every process of its unit, and any `v`."""
+    run = json.loads(place.v("info", "web", "--format", "json"))["run"]
+    group = output(["systemctl", "show", "--property=ControlGroup", "--value", run["unit"]], place.env).strip()
+    pids = {int(pid) for pid in Path(f"/sys/fs/cgroup{group}/cgroup.procs").read_text().split()}
+    assert run["pid"] in pids
+    found = subprocess.run(["pgrep", "-f", f"{V}( |$)"], text=True, capture_output=True, check=False)
+    others = [pid for pid in {*pids, *map(int, found.stdout.split())} if pid != run["pid"]]
+    beside, own = sum(map(_resident, others)), _resident(run["pid"])
+    what = f"memory beside the VMM, each VM, {place.vmm}"
+    return Row(what, _mib(beside), "its VMM", _mib(own), f"{len(others)} processes", "none", not others)
+
+
+def _resident(pid: int) -> int:
+    """Bytes."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def _bare(place: _Place) -> float:
+    """What a person would type: a copy of the disk, grown, and the VMM."""
+    image, disk, log = place.top / "s/image/tiny/result", place.top / "bare.raw", place.top / "bare.log"
+    for path in (disk, log):
+        path.unlink(missing_ok=True)
+    began = time.perf_counter()
+    options = ["--reflink=auto", "--sparse=always", "--no-preserve=mode"]
+    subprocess.run(["cp", *options, image / "disk.raw", disk], check=True)
+    subprocess.run(["truncate", "-s", str(_SIZE), disk], check=True)
+    command = _command(place.vmm, image, disk, (image / "cmdline").read_text().strip())
+    with log.open("wb") as file, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file) as process:
+        try:
+            return _until_it_speaks(log, began)
+        finally:
+            process.kill()
+
+
+def _command(vmm: str, image: Path, disk: Path, cmdline: str) -> Sequence[str | Path]:
+    kernel, initrd = image / "kernel", image / "initrd"
+    if vmm == "cloud-hypervisor":
+        boot = ["--kernel", kernel, "--initramfs", initrd, "--cmdline", cmdline]
+        size = ["--cpus", "boot=1", "--memory", "size=256M", "--disk", f"path={disk},image_type=raw"]
+        return [*map(str, (_PROGRAMS[vmm], *boot, *size, "--serial", "tty", "--console", "pty"))]
+    return [
+        *(_PROGRAMS[vmm], "-machine", "q35,accel=kvm", "-cpu", "host", "-smp", "1", "-m", "256M", "-nodefaults"),
+        *("-display", "none", "-kernel", kernel, "-initrd", initrd, "-append", cmdline),
+        *("-drive", f"file={disk},format=raw,if=virtio", "-serial", "stdio"),
+    ]
