@@ -83,6 +83,7 @@ def test_no_kvm(still: Box) -> None:
 
 
 def test_no_user_for_vmms(still: Box) -> None:
+    still.wait_until("! pgrep -u virshle-vmm")
     still.run("userdel virshle-vmm")
     assert "useradd" in still.v("start", "web", "-vvv").stderr
 
