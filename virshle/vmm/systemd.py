@@ -4,8 +4,10 @@ systemd.service(5), systemd-run(1))."""
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from virshle.errors import ConfigError
 from virshle.exec import Command, find_program, run
 from virshle.vmm.driver import Machine
 
@@ -48,7 +50,8 @@ def failed_units() -> list[str]:
 
 
 def start_unit(machine: Machine) -> Command:
-    """Returns once the VMM holds its record, as the unit's ExecStartPost waits for that."""
+    """Returns once the VMM holds its record, as the unit's ExecStartPost waits for that. Raises ConfigError where its
+    folders have names that no unit can have."""
     vm, place, launch = machine.vm, machine.place, machine.launch
     assert launch.unit is not None
     assert launch.user is not None
@@ -101,6 +104,12 @@ def _sandbox(machine: Machine) -> list[str]:
 
 
 def _quoted(path: Path) -> str:
-    """One word to systemd, whatever is in it."""
-    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    """One word (systemd.syntax(7), "Quoting"; by D-Bus, a % is itself). Raises ConfigError for characters that are read
+    once more than others are: a colon ends the path of a file system, a dollar begins a variable of a command."""
+    text = str(path)
+    if hit := re.search(r"[:$\\\x00-\x1f\x7f]", text):
+        raise ConfigError(
+            f"no unit of systemd can have {text!r} in it: {hit[0]!r} means something else there",
+            hint="keep the VMs elsewhere: VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR",
+        )
+    return '"' + text.replace('"', r"\"") + '"'

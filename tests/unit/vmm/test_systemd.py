@@ -9,11 +9,13 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm
 from tests.unit.vmm.test_driver import LAUNCH
+from virshle.errors import ConfigError
 from virshle.vmm import systemd
 from virshle.vmm.driver import Machine, Place
 from virshle.vmm.systemd import failed_units, forget, start_unit, systemd_runs, unit_name
 
-ODD = ["a b", 'a"b', "a'b", "a\\b", "a%nb", "a$HOME", "a;b", "a\tb", "\\", '"', "é"]
+ODD = ["a b", 'a"b', "a'b", "a%nb", "a;b", '"', "é"]
+IMPOSSIBLE = ["a:b", "a\\b", "a$HOME", "a\tb", "a\nb", "\\"]
 
 
 def _machine(folder: str = "/s/vm/u", run: str = "/r/vm/u") -> Machine:
@@ -151,3 +153,11 @@ def test_odd_paths_stay_paths(odd: str) -> None:
     assert _words(*properties["BindPaths"]) == [folder, run]
     assert properties["WorkingDirectory"] == [folder]  # one path to systemd, never words
     assert start_unit(_machine(folder, run)).argv[-2:] == (f"{folder}/vmm.sh", "run")
+
+
+@pytest.mark.parametrize("odd", IMPOSSIBLE)
+def test_a_path_that_would_become_another_is_refused(odd: str) -> None:
+    for folders in ((f"/s/{odd}/vm/u", "/r/vm/u"), ("/s/vm/u", f"/r/{odd}/vm/u")):
+        with pytest.raises(ConfigError, match="no unit of systemd can have") as caught:
+            start_unit(_machine(*folders))
+        assert "VIRSHLE_STATE_DIR" in caught.value.hint
