@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from virshle.errors import ConfigError
+from virshle.errors import ConfigError, ConflictError
 from virshle.plan import Step, run
 
 ACCOUNT = "virshle-vmm"
@@ -84,7 +84,8 @@ def hand_over(
     """Lets the user pass through the folders `ways`, and gives it what was `made` just before, and of `things` those
     that are not its own yet.
 
-    Raises ConfigError where a folder above them, which is not ours to change, keeps it out.
+    Raises ConfigError where a folder above them, which is not ours to change, keeps it out; ConflictError for a file
+    that has another name as well: whoever made that link, a VMM in its own folder say, would be given whatever it is.
     """
     if user is None:
         return []
@@ -96,6 +97,12 @@ def hand_over(
     others = [
         thing for thing in things if blind or uid is None or not os.path.lexists(thing) or thing.lstat().st_uid != uid
     ]
+    for thing in others:
+        if not blind and _is_linked(thing):
+            raise ConflictError(
+                f"{thing} is not given to {user}, the user VMMs run as: it is a hard link, its file is elsewhere too",
+                hint=f"see what it is: find / -xdev -samefile {thing}; then remove it, or put a copy in its place",
+            )
     others = [*made, *others]
     steps: list[Step] = []
     if closed:
@@ -104,6 +111,13 @@ def hand_over(
         owner = f"{user}:{user}"
         steps.append(run(f"give {user} what it works with", "chown", "--no-dereference", owner, "--", *others))
     return steps
+
+
+def _is_linked(path: Path) -> bool:
+    if not os.path.lexists(path):
+        return False
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink > 1
 
 
 def check_way(user: str, way: Path, ours: Sequence[Path]) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from virshle.errors import ConfigError
+from virshle.errors import ConfigError, ConflictError
 from virshle.plan import Run, Step
 from virshle.vmm import account
 from virshle.vmm.account import ACCOUNT, account_steps, as_user, hand_over, may_open, vmm_user
@@ -183,6 +183,17 @@ def test_a_link_is_handed_over_itself(open_folder: Path, monkeypatch: pytest.Mon
     assert last == str(link)
     monkeypatch.setattr(account, "_uid", lambda _: link.lstat().st_uid)
     assert hand_over(ACCOUNT, ways=[], made=[], things=[link]) == []
+
+
+def test_a_file_that_is_elsewhere_too_is_not_given_away(open_folder: Path) -> None:
+    """A VMM may make a hard link to any file in a folder of its own (where fs.protected_hardlinks is 0)."""
+    secret, link = open_folder / "shadow", open_folder / "vmm.log"
+    secret.touch()
+    link.hardlink_to(secret)
+    with pytest.raises(ConflictError, match="it is a hard link") as caught:
+        hand_over(ACCOUNT, ways=[], made=[], things=[link])
+    assert f"-samefile {link}" in caught.value.hint
+    hand_over(ACCOUNT, ways=[], made=[], things=[link], blind=True)  # there is nothing yet
 
 
 def test_a_closed_folder_above_that_is_not_ours_to_open_is_told(open_folder: Path) -> None:
