@@ -47,6 +47,7 @@ ARCHES = {
         ch_firmware=(
             "/usr/share/cloud-hypervisor/CLOUDHV.fd",
             "/usr/local/share/cloud-hypervisor/CLOUDHV.fd",
+            "/usr/share/cloudhv-efi-x86-64/CLOUDHV.fd",
             "/run/current-system/sw/FV/CLOUDHV.fd",
             "/usr/share/cloud-hypervisor/hypervisor-fw",
             "/usr/local/share/cloud-hypervisor/hypervisor-fw",

@@ -227,6 +227,6 @@ def find_firmware(wanted: str | None, arch: Arch) -> Path:
             return Path(place)
     raise ConfigError(
         f"no firmware for {PROGRAM}, by which images with a boot loader boot; looked for {', '.join(places)}",
-        hint="get CLOUDHV.fd from https://github.com/cloud-hypervisor/edk2/releases, and say where it is by "
-        "`firmware =` in the template",
+        hint="get CLOUDHV.fd from https://github.com/cloud-hypervisor/edk2/releases (Debian: the package "
+        "cloudhv-efi-x86-64), and say where it is by `firmware =` in the template",
     )
