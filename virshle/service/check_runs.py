@@ -57,7 +57,7 @@ def _stray(process: VmProcess, owner: SeenVm | None) -> str:
         return "runs for no VM"
     if owner.process is None:
         return f"runs for {owner.subject}, which is stopped"
-    # cloud-hypervisor has a child of the same name, which tells it of its terminal's size.
+    # cloud-hypervisor has a child of the same name, for its terminal's size (vmm/src/sigwinch_listener.rs).
     if process.is_vmm and owner.process.pid not in (None, process.pid, process.parent):
         return f"runs beside process {owner.process.pid}, which runs {owner.subject}"
     return ""
