@@ -133,6 +133,18 @@ def try_lock(folder: Path) -> Lock | None:
         return None
 
 
+def held(folder: Path) -> bool:
+    """Whether somebody holds the lock of a folder for himself; not so of one that is gone. Whoever wants the lock in
+    just that moment is kept from it no longer than the look takes."""
+    try:
+        Lock(folder, shared=True, patience=0).release()
+    except ConflictError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return False
+
+
 def allow_locks(count: int) -> None:
     """So that this process may hold as many locks, and still start commands; as far as the hard limit goes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

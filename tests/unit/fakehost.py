@@ -94,8 +94,8 @@ class FakeHost:
     kvm: str = NO_KVM
     """Why it is not to be had."""
     programs: Path = Path()
-    answers: dict[str, str] = field(default_factory=dict)
-    """What a program prints."""
+    answers: dict[str, str | Callable[[tuple[str, ...]], str]] = field(default_factory=dict)
+    """What a program prints, given its arguments say."""
     launched: Callable[[], None] = lambda: None
     """Called when a VM's process was launched."""
 
@@ -135,7 +135,8 @@ class FakeHost:
         self.before(argv)
         program = Path(argv[0]).name
         if program in self.answers:
-            return _Ended(0, self.answers[program])
+            answer = self.answers[program]
+            return _Ended(0, answer if isinstance(answer, str) else answer(argv[1:]))
         try:
             getattr(self, "_" + program.replace("-", "_").replace(".", "_"))(argv[1:])
         except BlockingIOError as error:

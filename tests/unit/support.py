@@ -53,6 +53,8 @@ def put_vm(layout: Layout, vm: Vm, *, links: bool = True) -> Path:
         (folder / part).mkdir(parents=True)
     for name in [*(disk.file for disk in vm.disks), "boot/kernel", "boot/initrd", "boot/efivars.fd"]:
         (folder / name).write_bytes(b"\0" * 512)
+    for disk in vm.disks:
+        os.truncate(folder / disk.file, disk.size)
     definition(folder).write_text(vm.model_dump_json())
     if links:
         link(layout.name(vm.name), vm.uuid)
@@ -112,7 +114,7 @@ def snapshot(folder: Path) -> dict[str, str]:
     """Every path under a folder with what it is."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        kind = "folder" if path.is_dir() else ""
+        kind = "folder" if path.is_dir() else "" if path.is_file() else "neither"
         found[str(path.relative_to(folder))] = f"-> {path.readlink()}" if path.is_symlink() else kind or _hex(path)
     return found
 

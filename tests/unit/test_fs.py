@@ -15,7 +15,7 @@ import pytest
 from tests.unit.support import open_descriptors
 from virshle import fs
 from virshle.errors import ConflictError, HostError, VirshleError
-from virshle.fs import Lock, allow_locks, expand, explained, read_end, read_start, try_lock, write_atomic
+from virshle.fs import Lock, allow_locks, expand, explained, held, read_end, read_start, try_lock, write_atomic
 
 
 def _mode(path: Path) -> int:
@@ -277,3 +277,14 @@ def test_as_many_locks_as_are_wanted_may_be_held(
     monkeypatch.setattr("resource.setrlimit", lambda _, pair: given.append(pair))
     allow_locks(count)
     assert given == ([] if new is None else [(new, limits[1])])
+
+
+def test_a_look_tells_whether_a_lock_is_held_and_leaves_it_free(tmp_path: Path) -> None:
+    assert not held(tmp_path)
+    with Lock(tmp_path):
+        assert held(tmp_path)
+    with Lock(tmp_path, shared=True):
+        assert not held(tmp_path)
+    assert not held(tmp_path)
+    Lock(tmp_path, patience=0).release()
+    assert not held(tmp_path / "gone")

@@ -9,14 +9,15 @@ from virshle.cli.output import print_rows
 from virshle.service.doctor import examine
 from virshle.service.node import Node
 
-_COLUMNS = ("name", "ok", "found", "remedy")
+_COLUMNS = ("name", "ok", "found", "remedy", "area")
 
 
 @click.command(epilog="\b\nExample:\n  v doctor")
 @formatted
 @with_node
 def doctor(form: str, columns: str | None, quiet: bool, node: Node) -> int:
-    """Check this host: what works, what is missing, and the line that mends it. Exit code 3 if something must be."""
+    """Check this host and its VMs: what works, what is missing or nobody's, and the line that mends it. Exit code 3 if
+    something must be mended."""
     checks = examine(node)
     if form == "table" and columns is None and not quiet:
         for check in checks:

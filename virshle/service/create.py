@@ -16,11 +16,10 @@ from virshle.errors import ConflictError, UsageError
 from virshle.fs import allow_locks
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import User, Vm
-from virshle.plan import Plan, Step, Write, run
+from virshle.plan import Plan, Step, run
 from virshle.service.image import ensure_built, hold_image, image_source
 from virshle.service.node import Entry, Node
-from virshle.store.change import claim, commit, stage
-from virshle.store.layout import definition
+from virshle.store.change import claim, commit, stage, write_definition
 from virshle.store.read import link_owner, links
 from virshle.template import Identity, Source, define, disk_size, unsupported_nets
 from virshle.userdata import UserData, key_file, make_key, personal_keys, read_key, read_user_data
@@ -177,5 +176,4 @@ def _fill(node: Node, vm: Vm, template: VmTemplate, sources: Sequence[Source]) -
     if first.kernel is not None and first.initrd is not None:
         copy = ("cp", "--reflink=auto", "--no-preserve=mode,ownership", "--", first.kernel, first.initrd)
         steps.append(run("copy what it boots", *copy, staged / "boot"))
-    text = vm.model_dump_json(indent=2) + "\n"
-    return [*steps, Write("write its definition", definition(staged), text, lasting=False)]
+    return [*steps, write_definition(staged, vm, lasting=False)]

@@ -1,4 +1,4 @@
-"""What this host can do, each with the line that mends it."""
+"""What this host can do, and whether all is well with its VMs, each with the line that mends it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from pathlib import Path
 from virshle.errors import VirshleError
 from virshle.model.arch import host_arch
 from virshle.nix import find_nix
+from virshle.service.check import check
 from virshle.service.host_checks import Check, guarded, host_checks
 from virshle.service.node import Node
-from virshle.store.change import tidy
 from virshle.vmm.account import check_way, vmm_user
-from virshle.vmm.driver import read_launch
-from virshle.vmm.systemd import failed_units
 
 
 def examine(node: Node) -> list[Check]:
@@ -23,8 +21,7 @@ def examine(node: Node) -> list[Check]:
         *host_checks(host_arch(), vmm_user(), node.paths.state),
         guarded("nix", lambda: _nix(node), "limited"),
         *_folders(node),
-        *_vms(node),
-        *_leftovers(node),
+        *_state(node),
         *(Check("configuration", "limited", warning) for warning in node.config.warnings),
     ]
 
@@ -53,27 +50,14 @@ def _way(user: str, path: Path) -> str:
     return f"{user} may pass"
 
 
-def _vms(node: Node) -> Iterator[Check]:
-    entries = node.store.entries()
-    broken = 0
-    for entry in entries:
-        try:
-            entry.whole()
-        except VirshleError as error:
-            broken += 1
-            yield Check(f"VM {entry.name}", "no", error.message, error.hint)
-    running = sum(node.process(entry.uuid) is not None for entry in entries)
-    yield Check("VMs", "yes", f"{len(entries) - broken} whole, {running} of them running")
-
-
-def _leftovers(node: Node) -> Iterator[Check]:
-    left, locks = tidy(node.store)
-    for lock in locks:
-        lock.release()
-    units = {launch.unit for entry in node.store.entries() if (launch := read_launch(node.place(entry.uuid)))}
-    for unit in failed_units():
-        if unit not in units:
-            found = f"{unit} failed, and is of no VM's last run"
-            yield Check("leftover", "limited", found, f"systemctl reset-failed {unit}")
-    for step in [*left.links.steps, *(step for plan in left.folders for step in plan.steps)]:
-        yield Check("leftover", "limited", f"{step.why}: {step.shell()}", "the next command that changes VMs does it")
+def _state(node: Node) -> Iterator[Check]:
+    try:
+        report = check(node)
+    except VirshleError as error:
+        yield Check("VMs", "no", error.message, error.hint, "state")
+        return
+    for one in report.violations:
+        yield Check(one.subject, "no", one.what, one.remedy, "state")
+    for one in report.leftovers:
+        yield Check(one.subject, "limited", one.what, one.remedy, "state")
+    yield Check("VMs", "yes", f"{report.whole} whole, {report.running} of them running", area="state")

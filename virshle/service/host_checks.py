@@ -28,6 +28,8 @@ class Check:
     ok: Literal["yes", "limited", "no"]
     found: str
     remedy: str = ""
+    area: Literal["host", "state"] = "host"
+    """What it is about: what the host has and can do, or what there is of VMs."""
 
 
 def host_checks(arch: Arch, user: str | None, state: Path) -> Iterator[Check]:

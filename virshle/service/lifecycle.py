@@ -119,13 +119,15 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
         if not force:
             check_deletable(node, [entry])
         journal = command_log(entry.folder)
-        # Also of a start that failed, of which nothing else is left.
-        unit = unit_name(entry.name) if systemd_runs() and place.record.exists() else None
         if process:
             apply(Plan(entry.name, end_steps(entry.name, place, process), journal))
+        if systemd_runs() and place.record.exists():
+            # Also of a start that failed, of which nothing else is left. While the VM is there: of one that is gone
+            # nobody knows any more what its unit was.
+            launch = read_launch(place)
+            unit = (launch and launch.unit) or unit_name(entry.name)
+            apply(Plan(entry.name, [Run("let systemd forget that it failed", forget(unit))], journal))
         with node.registry():
             apply(Plan(entry.name, leave(node.layout, entry.uuid), journal))
-        if unit:
-            apply(Plan(entry.name, [Run("let systemd forget that it failed", forget(unit))]))
         apply(Plan(entry.name, remove(node.layout, entry.uuid)))
     return entry.name

@@ -11,10 +11,11 @@ from virshle.disk import blank, clone
 from virshle.errors import ConflictError
 from virshle.exec.process import gone_shell
 from virshle.model.vm import Disk, KernelBoot, Vm
-from virshle.plan import Run, Step, Write, run
+from virshle.plan import Run, Step, run
 from virshle.service.node import Node
 from virshle.service.start import plan_machine
 from virshle.store import Entry, Layout
+from virshle.store.change import write_definition
 from virshle.store.layout import definition, link_target
 from virshle.userdata import seed_steps
 from virshle.vmm.account import account_steps, join_kvm
@@ -56,7 +57,7 @@ def script(node: Node, entry: Entry) -> str:
         _part("", _folders(node.layout, vm, place)),
         *(_once(place.folder / disk.file, partial(_disk, disk)) for disk in vm.disks),
         *_boot(machine),
-        _part(_absent(definition(place.folder)), [_definition(vm, place)]),
+        _part(_absent(definition(place.folder)), [write_definition(place.folder, vm)]),
         *(_part(_unlinked(link), [_link(link, vm)]) for link in links),
         _part("", seed_steps(vm, place.folder, place.seed)),
         *_account(machine.launch.user),
@@ -149,10 +150,6 @@ def _forget_run(place: Place) -> Step:
     not begun yet. Under the record's lock, in case another was faster."""
     empty = ("truncate", "-s", "0", "--", place.record)
     return run("note that the last run is over", "flock", "--nonblock", place.record, *empty)
-
-
-def _definition(vm: Vm, place: Place) -> Step:
-    return Write("write its definition", definition(place.folder), vm.model_dump_json(indent=2) + "\n")
 
 
 def _link(link: Path, vm: Vm) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from virshle.plan import Run, Step, run
 from virshle.service.node import Node
 from virshle.service.ready import listen_steps
 from virshle.store import Entry
+from virshle.store.change import renew_definition
 from virshle.userdata import seed_steps
 from virshle.vmm.account import vmm_user
 from virshle.vmm.choose import choose, driver_of
@@ -45,7 +47,7 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
         check_files(vm, entry.folder)
         machine = plan_machine(vm, place)
         try:
-            apply(node.plan(vm, *start_steps(machine, listen=listen)))
+            apply(node.plan(vm, *renew_definition(entry.folder, vm), *start_steps(machine, listen=listen)))
         except HostError as error:
             if machine.launch.unit and not error.hint:
                 error.hint = f"what systemd says of it: journalctl -u {machine.launch.unit} -n 20"
@@ -101,21 +103,29 @@ def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
 
 def check_files(vm: Vm, folder: Path) -> None:
     """Raises ConflictError where a file that it needs is missing, or is no file in its own folder."""
+    for path in odd_files(vm, folder):
+        raise ConflictError(
+            f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
+        )
+
+
+def odd_files(vm: Vm, folder: Path) -> Iterator[Path]:
+    """Of those that it needs: what is missing, or is no file in its own folder."""
     if isinstance(vm.boot, KernelBoot):
         boot = [vm.boot.kernel, vm.boot.initrd]
     else:
         # The first start makes it.
         boot = [vm.boot.variables] if os.path.lexists(folder / vm.boot.variables) else []
-    for name in [*(disk.file for disk in vm.disks), *boot]:
-        path = folder / name
+    paths = [folder / name for name in (*(disk.file for disk in vm.disks), *boot)]
+    home = os.path.realpath(folder)
+    inside = {parent: Path(os.path.realpath(parent)).is_relative_to(home) for parent in {path.parent for path in paths}}
+    for path in paths:
         try:
-            plain = stat.S_ISREG(os.lstat(path).st_mode) and path.resolve().is_relative_to(folder.resolve())
+            plain = stat.S_ISREG(os.lstat(path).st_mode) and inside[path.parent]
         except OSError:
             plain = False
         if not plain:
-            raise ConflictError(
-                f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
-            )
+            yield path
 
 
 def end_steps(name: str, place: Place, process: Process) -> list[Step]:

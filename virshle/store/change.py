@@ -7,12 +7,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from virshle.fs import Lock, try_lock
-from virshle.plan import Plan, Step, run
-from virshle.store.layout import Layout, link_target
-from virshle.store.read import Entry, Store, links
+from virshle.fs import Lock, held, try_lock
+from virshle.model.version import VERSION
+from virshle.plan import Plan, Step, Write, run
+from virshle.store.layout import Layout, definition, link_target
+from virshle.store.read import Entry, Store, links, made_by_newer, schema
+
+if TYPE_CHECKING:
+    from virshle.model.vm import Vm
 
 
 def stage(layout: Layout, uuid: UUID) -> Step:
@@ -37,6 +42,17 @@ def _link(why: str, link: Path, uuid: UUID) -> Step:
     # Only ours is taken back: another VM's link of that name is not removed.
     back = ("find", link, "-maxdepth", "0", "-lname", link_target(uuid), "-delete")
     return run(why, "ln", "-sT", link_target(uuid), link, undo=[run(f"give it back ({why})", *back, ok=(0, 1))])
+
+
+def write_definition(folder: Path, vm: Vm, *, lasting: bool = True) -> Step:
+    """In the schema of now, whatever it was read from."""
+    return Write("write its definition", definition(folder), vm.model_dump_json(indent=2) + "\n", lasting=lasting)
+
+
+def renew_definition(folder: Path, vm: Vm) -> list[Step]:
+    """Where it is of an earlier schema; for who changes the VM's files anyway."""
+    written = schema(folder)
+    return [write_definition(folder, vm)] if written is not None and written < VERSION else []
 
 
 def commit(layout: Layout, uuid: UUID) -> Step:
@@ -70,9 +86,14 @@ class Left:
     """What interrupted commands left. The links are mended under the registry's lock; folders take long."""
 
     links: Plan
+    free: list[Path]
+    """Staging folders that nobody works on."""
     folders: list[Plan]
+    """What removes each of them."""
     entries: list[Entry]
     """Every VM there is."""
+    alone: list[Path]
+    """Staging folders that are left alone: somebody works on them, or a newer virshle made them."""
 
 
 def tidy(store: Store) -> tuple[Left, list[Lock]]:
@@ -80,20 +101,26 @@ def tidy(store: Store) -> tuple[Left, list[Lock]]:
 
     Touches only our own staging folders whose lock is free (the locks taken are returned) and links to no VM.
     """
+    locks = {folder: lock for folder in _ours(store.layout) if (lock := try_lock(folder)) is not None}
+    return _left(store, list(locks)), list(locks.values())
+
+
+def look(store: Store) -> Left:
+    """What `tidy` would do now, for who only wants to know."""
+    return _left(store, [folder for folder in _ours(store.layout) if not held(folder)])
+
+
+def _left(store: Store, free: Sequence[Path]) -> Left:
     layout = store.layout
-    locks: list[Lock] = []
-    busy: set[UUID] = set()
-    left: list[Path] = []
-    for folder in _interrupted(layout):
-        lock = try_lock(folder)
-        if lock is None:
-            busy.add(UUID(folder.name[5:]))
-        else:
-            locks.append(lock)
-            left.append(folder)
+    alone = [folder for folder in _interrupted(layout) if folder not in free]
+    busy = {UUID(folder.name[5:]) for folder in alone}
     entries = store.entries()
     links = Plan("tidy", [*_dangling(layout, busy), *_missing(layout, entries, busy)])
-    return Left(links, [Plan("tidy", [_remove(layout, folder)]) for folder in left], entries), locks
+    return Left(links, list(free), [Plan("tidy", [_remove(layout, folder)]) for folder in free], entries, alone)
+
+
+def _ours(layout: Layout) -> Iterator[Path]:
+    return (folder for folder in _interrupted(layout) if not made_by_newer(folder))
 
 
 def _interrupted(layout: Layout) -> Iterator[Path]:

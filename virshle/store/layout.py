@@ -62,7 +62,8 @@ class Layout:
         return self.ids / str(number)
 
     @cached_property
-    def _runs(self) -> Path:
+    def runs(self) -> Path:
+        """Every VM's runtime folder is in it. Raises ConfigError where its path is too long for sockets."""
         folder = self.paths.run / "vm"
         if len(bytes(folder)) + len("/0123456789ab/") + len(LONGEST_SOCKET) > SOCKET_PATH_LIMIT:
             raise ConfigError(
@@ -73,7 +74,7 @@ class Layout:
 
     def run(self, uuid: UUID) -> Path:
         """For sockets, hence short. Raises ConfigError when it is not."""
-        return self._runs / uuid.hex[:12]
+        return self.runs / uuid.hex[:12]
 
     def image(self, name: str) -> Path:
         return self.images / name

@@ -15,7 +15,7 @@ from uuid import UUID
 from virshle.errors import ConflictError, not_found
 from virshle.fs import explained
 from virshle.model.names import check_file_name, check_name
-from virshle.model.version import VERSION
+from virshle.model.version import FIRST, VERSION, NewerError, upgrade
 from virshle.store.layout import Layout, definition, link_target
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ LARGEST = 2**22
 
 class Problem(Exception):
     """Why a VM's folder cannot be used."""
+
+
+class Newer(Problem):
+    """A newer virshle can use it."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,11 @@ class Entry:
         try:
             return read_vm(self.folder, self.uuid)
         except Problem as problem:
-            raise ConflictError(
-                f"{self.name} is broken: {problem}",
-                hint=f"mend {definition(self.folder)}, or move {self.folder} away; nothing was touched",
-            ) from None
+            file = definition(self.folder)
+            mend = f"mend {file}, or move {self.folder} away"
+            if isinstance(problem, Newer):
+                mend = f"use the virshle that wrote {file}, or a newer one"
+            raise ConflictError(f"{self.name} is broken: {problem}", hint=f"{mend}; nothing was touched") from None
 
 
 class Store:
@@ -184,9 +189,9 @@ def read_summary(folder: Path, uuid: UUID) -> Summary:
     """Raises Problem. What virshle writes is recognised at a glance; where anything is odd, the whole is checked."""
     text = _read(definition(folder))
     try:
-        data = json.loads(text)
+        data = upgrade(json.loads(text))
         _check(data, uuid)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         data = _parse(text, uuid).model_dump(mode="json")
     named = {key: data[key] for key in ("id", "name", "template", "vcpu", "memory", "created", "hypervisor", "account")}
     return Summary(**named, image=data["origin"].get("image"), source=data["origin"]["source"])
@@ -227,12 +232,44 @@ def _parse(text: bytes, uuid: UUID) -> Vm:
     from virshle.model.vm import Vm
 
     try:
-        vm = Vm.model_validate_json(text)
+        vm = Vm.model_validate_json(_upgraded(text))
     except pydantic.ValidationError as error:
-        raise Problem(_explain(text, error)) from error
+        raise Problem(_explain(error)) from error
     if vm.uuid != uuid:
         raise Problem(f"vm.json is of another VM: {vm.uuid}")
     return vm
+
+
+def _upgraded(text: bytes) -> bytes:
+    """As the schema of now has it. Raises Problem."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # told by who checks it
+    if not isinstance(data, dict):
+        return text
+    try:
+        upgraded = upgrade(data)
+    except NewerError as error:
+        raise Newer(f"vm.json has {error}") from error
+    except ValueError as error:
+        raise Problem(f"vm.json: {error}") from error
+    return text if upgraded is data else json.dumps(upgraded).encode()
+
+
+def schema(folder: Path) -> int | None:
+    """The version of what is in a VM's folder, staged or whole; None where it does not say."""
+    try:
+        data = json.loads(_read(definition(folder)))
+    except (Problem, ValueError, RecursionError):
+        return None
+    version = data.get("version", FIRST) if isinstance(data, dict) else None
+    return version if type(version) is int else None
+
+
+def made_by_newer(folder: Path) -> bool:
+    """Whether a newer virshle made what is in a VM's folder: what belongs to it is not for this one to know."""
+    return (schema(folder) or 0) > VERSION
 
 
 def _read(path: Path) -> bytes:
@@ -258,11 +295,7 @@ def _read_all(handle: int) -> bytes:
     return text
 
 
-def _explain(text: bytes, error: ValidationError) -> str:
-    with suppress(ValueError, RecursionError, AttributeError):
-        version = json.loads(text).get("version")
-        if isinstance(version, int) and version > VERSION:
-            return f"vm.json has schema {version}, made by a newer virshle; this one reads up to {VERSION}"
+def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"vm.json: {where}: {first['msg']}" if where else f"vm.json: {first['msg']}"

@@ -200,8 +200,9 @@ def _passt(machine: Machine) -> list[str]:
         words += ["--tcp-ports", f"127.0.0.1/{port}:22" if port else "none"]
         lines.append(shlex.join(words))
         if machine.launch.unit is None:
-            end = f'flock --shared "$record" true; kill "$(cat {shlex.quote(str(pid))})"'
-            lines.append(f"{{ {end}; }} >/dev/null 2>&1 &")
+            # Read before: the runtime folder may be gone when the VMM is.
+            end = 'flock --shared "$record" true; kill "$pid"'
+            lines.append(f"pid=$(cat {shlex.quote(str(pid))}); {{ {end}; }} >/dev/null 2>&1 &")
     return lines
 
 

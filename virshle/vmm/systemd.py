@@ -40,13 +40,22 @@ def forget(unit: str) -> Command:
     return Command(("sh", "-c", _FORGET, "sh", f"{unit}.service"), timeout=STOP_SECONDS + 30, ok=(0, 1))
 
 
-def failed_units() -> list[str]:
-    """Of VMs, by name."""
+def units() -> dict[str, str]:
+    """Those of VMs, by name, and what systemd says of each: active, failed, ... Raises HostError."""
     if not systemd_runs():
-        return []
-    command = ("systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--full", unit_name("*"))
-    lines = run(Command(command)).stdout.splitlines()
-    return [line.split()[0].removesuffix(".service") for line in lines if line.split()]
+        return {}
+    options = ("--all", "--type=service", "--plain", "--no-legend", "--full")
+    lines = run(Command(("systemctl", "list-units", *options, unit_name("*")))).stdout.splitlines()
+    found = [line.split() for line in lines]
+    # One that is inactive is only spoken of by another.
+    return {words[0].removesuffix(".service"): words[2] for words in found if words[2:] and words[2] != "inactive"}
+
+
+def unit_folder(unit: str) -> Path | None:
+    """The folder of the VM that a unit runs; none where it does not say. Raises HostError."""
+    show = ("systemctl", "show", "--property=WorkingDirectory", "--value", f"{unit}.service")
+    said = run(Command(show)).stdout.strip()
+    return Path(said) if said else None
 
 
 def start_unit(machine: Machine) -> Command:

@@ -8,11 +8,11 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_broken, put_vm, snapshot, uuid_of
-from virshle.errors import ConfigError
+from virshle.errors import ConfigError, HostError
 from virshle.fs import Lock
 from virshle.model.arch import host_arch
 from virshle.nix import NixHost
-from virshle.service import doctor, host_checks
+from virshle.service import check, doctor, host_checks
 from virshle.service.doctor import examine
 from virshle.service.host_checks import Check
 from virshle.service.node import Node
@@ -23,6 +23,7 @@ Look = Callable[[], dict[str, Check]]
 
 @pytest.fixture
 def look(node: Node, host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
+    monkeypatch.setattr(check, "MOMENT", 0)
     monkeypatch.setattr(doctor, "find_nix", lambda _: NixHost("nix", (2, 18, 1), "/nix/store"))
     monkeypatch.setattr(host_checks, "find_qemu_firmware", lambda _: (Path("/fw/code"), Path("/fw/vars")))
     monkeypatch.setattr(host_checks, "find_firmware", lambda wanted, arch: Path("/fw/CLOUDHV.fd"))
@@ -82,6 +83,15 @@ def test_broken_vms_and_leftovers_are_told(look: Look, layout: Layout) -> None:
     assert "Invalid JSON" in found["VM bad"].found
     assert found["VMs"].found == "1 whole, 0 of them running"
     assert found["leftover"].ok == "limited"
+    assert {name for name, check in found.items() if check.area == "state"} == {"VM bad", "VMs", "leftover"}
+
+
+def test_a_state_that_cannot_be_looked_at_is_told(look: Look, monkeypatch: pytest.MonkeyPatch, layout: Layout) -> None:
+    def fail(_: object) -> None:
+        raise HostError("cannot look", hint="be root")
+
+    monkeypatch.setattr(doctor, "check", fail)
+    assert look()["VMs"] == Check("VMs", "no", "cannot look", "be root", "state")
 
 
 def test_a_folder_that_may_not_be_written_is_told(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,14 +145,13 @@ def test_a_version_with_a_known_hole_is_told(look: Look, host: FakeHost) -> None
 def test_of_roots_host_the_vmms_users_way_is_looked_at(
     systemd: None, look: Look, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host.answers["systemctl"] = "virshle-vm-gone.service loaded failed failed VM gone\n"
+    host.answers["systemctl"] = ""
 
     def closed(user: str, way: Path, ours: object) -> None:
         raise ConfigError(f"{way} may not be entered by {user}", hint="open it")
 
     assert look()["VMMs"].found.startswith("run as virshle-vmm, each a unit of systemd")
     assert look()["way to the state folder"].ok == "yes"
-    assert look()["leftover"].found == "virshle-vm-gone failed, and is of no VM's last run"
     monkeypatch.setattr(doctor, "check_way", closed)
     assert look()["way to the state folder"].ok == "no"
     assert look()["way to the runtime folder"].remedy == "open it"

@@ -11,11 +11,13 @@ from tests.unit.service.conftest import Guest
 from tests.unit.support import Held, make_vm, put_broken, put_vm, record_of, snapshot, told, uuid_of
 from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError, TimedOutError, VirshleError
 from virshle.fs import Lock, try_lock
+from virshle.model.version import UPGRADES
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.start import start
 from virshle.store import Layout
+from virshle.store.layout import command_log, definition
 from virshle.vmm.driver import Machine, read_launch
 from virshle.vmm.qemu import Qemu
 
@@ -46,6 +48,34 @@ def test_the_vmm_holds_no_lock_of_ours(web: Entry, node: Node, host: FakeHost) -
     assert handed["sh"] == ()
     assert len(host.launches) == 1
     assert len(handed["mcopy"]) == 1
+
+
+def test_a_start_brings_an_old_definition_up_to_date(web: Entry, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(UPGRADES, 0, lambda data: {("memory" if key == "ram" else key): data[key] for key in data})
+    file, vm = definition(web.folder), web.whole()
+    whole = file.read_text()
+    start(node, web)
+    stop(node, web)
+    assert file.read_text() == whole
+    file.write_text(whole.replace('"version": 1', '"version": 0').replace('"memory"', '"ram"'))
+    assert start(node, web).vm == vm
+    assert file.read_text() == whole
+    assert "mv -T" in command_log(web.folder).read_text().partition("write its definition")[2]
+
+
+def test_one_of_a_newer_virshle_is_neither_started_nor_deleted(web: Entry, node: Node, host: FakeHost) -> None:
+    file = definition(web.folder)
+    file.write_text(file.read_text().replace('"version": 1', '"version": 2'))
+    before = snapshot(node.paths.state)
+    for verb in (start, stop, delete):
+        with pytest.raises(ConflictError, match="made by a newer virshle") as caught:
+            verb(node, node.store.find("web"))
+        assert "use the virshle that wrote " in caught.value.hint
+    create(node, Order("t", "other"))
+    delete(node, node.store.find("other"))
+    assert snapshot(node.paths.state) == before
+    delete(node, node.store.find("web"), force=True)
+    assert node.store.entries() == []
 
 
 def test_a_running_vm_is_left_as_it_is(web: Entry, node: Node, host: FakeHost) -> None:

@@ -16,6 +16,7 @@ from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.show import row
 from virshle.service.start import start
+from virshle.store.layout import definition
 from virshle.vmm.systemd import forget
 
 UNIT = "virshle-vm-web"
@@ -131,6 +132,20 @@ def test_of_a_deleted_vm_systemd_keeps_nothing(how: str, systemd: None, web: Ent
     killed = [index for index, argv in enumerate(host.calls) if argv in host.kills]
     assert all(index < host.calls.index(FORGET) for index in killed)
     assert len(killed) == (1 if how == "running" else 0)
+    # Nobody would know its unit any more if that was cut short once the VM is gone.
+    gone = next(index for index, argv in enumerate(host.calls) if argv[0] == "mv")
+    assert host.calls.index(FORGET) < gone
+
+
+def test_a_unit_is_forgotten_by_the_name_it_was_made_with(
+    systemd: None, web: Entry, node: Node, host: FakeHost
+) -> None:
+    start(node, web)
+    _crash(web, host)
+    file = definition(web.folder)
+    file.write_text(file.read_text().replace('"name": "web"', '"name": "renamed"'))
+    delete(node, node.store.find("renamed"))
+    assert UNIT not in host.units
 
 
 def test_of_one_that_was_no_unit_systemd_is_not_asked(root: None, web: Entry, node: Node, host: FakeHost) -> None:

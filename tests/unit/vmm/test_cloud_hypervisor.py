@@ -209,6 +209,8 @@ def test_each_net_has_a_process_and_the_first_lets_ssh_in(unit: str | None, plac
     ends = [line for line in helpers if not line.startswith("passt")]
     assert len(ends) == (2 if unit is None else 0)
     assert all('flock --shared "$record" true; kill' in line and line.endswith("&") for line in ends)
+    # The runtime folder may be gone when the VMM is.
+    assert all(line.startswith("pid=$(cat ") and line.index("cat") < line.index("flock") for line in ends)
 
 
 def test_a_boot_waits_gives_it_the_vm_and_boots_it(place: Place, host: FakeHost) -> None:

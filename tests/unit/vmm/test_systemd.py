@@ -12,7 +12,7 @@ from tests.unit.vmm.test_driver import LAUNCH
 from virshle.errors import ConfigError
 from virshle.vmm import systemd
 from virshle.vmm.driver import Machine, Place
-from virshle.vmm.systemd import failed_units, forget, start_unit, systemd_runs, unit_name
+from virshle.vmm.systemd import forget, start_unit, systemd_runs, unit_folder, unit_name, units
 
 ODD = ["a b", 'a"b', "a'b", "a%nb", "a;b", '"', "é"]
 IMPOSSIBLE = ["a:b", "a\\b", "a$HOME", "a\tb", "a\nb", "\\"]
@@ -102,23 +102,31 @@ def test_a_unit_that_failed_is_forgotten_also_where_there_is_none() -> None:
     assert forget("virshle-vm-web").ok == (0, 1)
 
 
-def test_units_of_vms_that_failed_are_told_by_name(systemd_here: None, host: FakeHost) -> None:
+def test_units_of_vms_are_told_by_name(systemd_here: None, host: FakeHost) -> None:
     host.answers["systemctl"] = (
         "virshle-vm-web.service loaded failed failed VM web, run by qemu for virshle\n"
         "\n"
-        "virshle-vm-a.service.service loaded failed failed VM a.service\n"
+        "virshle-vm-a.service.service loaded active running VM a.service\n"
+        "virshle-vm-asked-for.service not-found inactive dead virshle-vm-asked-for.service\n"
     )
-    assert failed_units() == ["virshle-vm-web", "virshle-vm-a.service"]
+    assert units() == {"virshle-vm-web": "failed", "virshle-vm-a.service": "active"}
     ((program, verb, *words),) = host.calls
     assert (program, verb, words[-1]) == ("systemctl", "list-units", "virshle-vm-*")
-    assert {"--state=failed", "--plain", "--no-legend", "--full"} <= set(words)  # one whole name in each line
+    assert {"--all", "--plain", "--no-legend", "--full"} <= set(words)  # one whole name in each line
     host.answers["systemctl"] = ""
-    assert failed_units() == []
+    assert units() == {}
 
 
-def test_where_systemd_is_not_ours_to_ask_no_unit_has_failed(host: FakeHost) -> None:
-    assert failed_units() == []
+def test_where_systemd_is_not_ours_to_ask_there_are_no_units(host: FakeHost) -> None:
+    assert units() == {}
     assert host.calls == []
+
+
+@pytest.mark.parametrize(("said", "folder"), [("/s/vm/u\n", Path("/s/vm/u")), ("\n", None)])
+def test_a_unit_says_whose_folder_it_works_in(said: str, folder: Path | None, host: FakeHost) -> None:
+    host.answers["systemctl"] = said
+    assert unit_folder("virshle-vm-web") == folder
+    assert host.calls[0][-1] == "virshle-vm-web.service"
 
 
 def test_a_unit_waits_for_its_record_and_is_stopped_by_the_power_button() -> None:

@@ -1,0 +1,49 @@
+"""The processes of this host, whoever began them, as /proc has them (proc_pid_cmdline(5), proc_pid_stat(5))."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Listed:
+    pid: int
+    argv: tuple[str, ...]
+
+
+def processes() -> Iterator[Listed]:
+    """Those with arguments: neither the kernel's own nor one that has ended and was not waited for."""
+    for folder in _PROC.iterdir():
+        if not folder.name.isdecimal():
+            continue
+        # It may end while it is looked at, and be somebody's who hides it.
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
+            if words != [b""]:
+                yield Listed(int(folder.name), tuple(map(os.fsdecode, words)))
+
+
+def parent_of(pid: int) -> int | None:
+    """None where it has ended."""
+    with suppress(OSError):
+        # The second field, its name in parentheses, may hold anything.
+        return int((_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+    return None
+
+
+def has_open(pid: int, folder: Path) -> bool:
+    """Whether it has a descriptor of that very folder. Not known, hence not so, of a process that is not ours to look
+    into."""
+    with suppress(OSError):
+        status = folder.stat()
+        for descriptor in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):
+                if os.path.samestat(descriptor.stat(), status):
+                    return True
+    return False

@@ -1,0 +1,178 @@
+"""Whether every VM is there, whole, and nothing is there that is nobody's. All of it is read, and nothing changed.
+
+    report = check(node)
+    assert not report.violations
+
+What an interrupted command left, and the next one that changes VMs cleans by itself, is no violation but a leftover.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from virshle.fs import explained, held
+from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
+from virshle.service.node import Node
+from virshle.service.seen import Seen, SeenVm, Violation, see
+from virshle.service.start import odd_files
+from virshle.store.layout import definition
+from virshle.store.read import link_owner, made_by_newer
+
+MOMENT = 0.2
+"""Seconds between the two looks."""
+
+
+@dataclass(frozen=True)
+class Report:
+    violations: list[Violation]
+    leftovers: list[Violation]
+    whole: int
+    """How many VMs can be used."""
+    running: int
+
+
+def check(node: Node) -> Report:
+    """Raises ConfigError, HostError where it cannot look."""
+    report = _look(node)
+    if not report.violations and not report.leftovers:
+        return report
+    # What a command is in the middle of looks like a fault. A fault lasts.
+    time.sleep(MOMENT)
+    again = _look(node)
+    return Report(
+        [one for one in again.violations if one in report.violations],
+        [one for one in again.leftovers if one in report.leftovers],
+        again.whole,
+        again.running,
+    )
+
+
+def _look(node: Node) -> Report:
+    with explained("look through the state"):
+        seen = see(node)
+        return Report(
+            violations=[violation for faults in _FAULTS for violation in faults(seen)],
+            leftovers=list(_leftovers(seen)),
+            whole=sum(vm.vm is not None for vm in seen.vms),
+            running=sum(vm.process is not None for vm in seen.vms),
+        )
+
+
+def _leftovers(seen: Seen) -> Iterator[Violation]:
+    left = seen.left
+    for step in [*left.links.steps, *(step for plan in left.folders for step in plan.steps)]:
+        yield Violation(f"{step.why}: {step.shell()}", "leftover", "the next command that changes VMs does it")
+    for folder in left.alone:
+        if made_by_newer(folder) and not held(folder):
+            what = f"{folder} was left by an interrupted command of a newer virshle"
+            yield Violation(what, "leftover", f"the next command of that virshle clears it; or: rm -rf {folder}")
+
+
+def _definitions(seen: Seen) -> Iterator[Violation]:
+    """Those that cannot be used, and those that share a name or a number."""
+    for vm in seen.vms:
+        if vm.broken is not None:
+            yield Violation(vm.broken.message, vm.subject, vm.broken.hint)
+        elif vm.entry.problem:
+            file = definition(vm.place.folder)
+            yield Violation(vm.entry.problem, vm.subject, f"give it a name and a number of its own in {file}")
+
+
+def _strays(seen: Seen) -> Iterator[Violation]:
+    """Among the VMs' folders."""
+    vms = {vm.place.folder for vm in seen.vms}
+    known = {*vms, *seen.staging, seen.layout.vms / "lost+found"}
+    for path in _listed(seen.layout.vms):
+        if path not in known:
+            why = "it is no VM's: a VM's folder is named by the uuid in its vm.json"
+            yield Violation(why, str(path), f"name it so, or move it out of {path.parent}")
+
+
+def _runtime(seen: Seen) -> Iterator[Violation]:
+    """Folders of sockets without an owner, or with two."""
+    uuids = {vm.entry.uuid for vm in seen.vms} | {UUID(folder.name[5:]) for folder in seen.staging}
+    owners = Counter(seen.layout.run(uuid) for uuid in uuids)
+    for path in _listed(seen.layout.runs):
+        if path not in owners:
+            yield Violation("a runtime folder of no VM", str(path), f"rm -rf {path}")
+    for path, count in owners.items():
+        if count > 1:
+            yield Violation(f"the runtime folder of {count} VMs", str(path), "give one of them another uuid")
+
+
+def _links(seen: Seen) -> Iterator[Violation]:
+    """Names and numbers that lead to no VM, or to one that does not have them. Those of VMs that are gone, and those
+    that are missing, are leftovers."""
+    for kind, folder in (("name", seen.layout.names), ("id", seen.layout.ids)):
+        vms = {vm.entry.uuid: vm for vm in seen.vms}
+        for path in _listed(folder):
+            owner = link_owner(path)
+            if owner is None:
+                yield Violation("no link to a VM", str(path), f"move it out of {folder}")
+            elif owner in vms and (summary := vms[owner].entry.summary) is not None:
+                has = str(getattr(summary, kind))
+                if has != path.name:
+                    why = f"leads to {vms[owner].subject}, whose {kind} is {has}"
+                    yield Violation(why, str(path), f"rm {path}")
+
+
+def _files(seen: Seen) -> Iterator[Violation]:
+    """What a VM cannot run without, and has not, or has not whole."""
+    for vm in seen.vms:
+        if vm.vm is None:
+            continue
+        odd = set(odd_files(vm.vm, vm.place.folder))
+        for path in sorted(odd):
+            yield Violation(f"{path} is missing, or no regular file in its folder", vm.subject, "put it back")
+        for disk in vm.vm.disks:
+            path = vm.place.folder / disk.file
+            status = _status(path)
+            if path not in odd and status is not None and status.st_size < disk.size:
+                why = f"{path} has {status.st_size} bytes, and its disk {disk.name} has {disk.size}"
+                yield Violation(why, vm.subject, f"what is missing is lost; to grow it: truncate -s {disk.size} {path}")
+
+
+def _shared_files(seen: Seen) -> Iterator[Violation]:
+    """Two disks that are one file."""
+    owners: dict[tuple[int, int], tuple[SeenVm, Path]] = {}
+    for vm in seen.vms:
+        for path in vm.disks:
+            status = _status(path)
+            if status is None:
+                continue
+            other, first = owners.setdefault((status.st_dev, status.st_ino), (vm, path))
+            if first != path or other is not vm:
+                why = f"{path} is the same file as {first}, a disk of {other.subject}"
+                yield Violation(why, vm.subject, f"cp --sparse=always {path} {path}.own && mv {path}.own {path}")
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """None where it is missing, which is told of every disk, or went with its VM in this moment."""
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+_FAULTS: tuple[Callable[[Seen], Iterator[Violation]], ...] = (
+    _definitions,
+    _strays,
+    _links,
+    _files,
+    _shared_files,
+    _runtime,
+    run_faults,
+    process_faults,
+    unit_faults,
+    lock_faults,
+)

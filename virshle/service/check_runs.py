@@ -1,0 +1,90 @@
+"""Whether what runs is a VM's: processes, units of systemd, and the locks they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from virshle.exec.process import recorded
+from virshle.exec.table import has_open
+from virshle.fs import held
+from virshle.service.seen import Seen, SeenVm, Violation
+from virshle.vmm.running import SCRIPT, VmProcess
+from virshle.vmm.systemd import systemd_runs, unit_folder, unit_name
+
+_UP = ("active", "activating", "deactivating", "reloading")
+
+
+def run_faults(seen: Seen) -> Iterator[Violation]:
+    """VMs that run otherwise than launch.json says."""
+    processes = {process.pid: process for process in seen.processes}
+    for vm in seen.vms:
+        if vm.process is None:
+            continue
+        again = f"v stop {vm.entry.name}; v start {vm.entry.name}"
+        if vm.process.pid is None:
+            why = "runs, and its record does not say as which process"
+            yield Violation(why, vm.subject, f"fuser -v {vm.place.record} names it")
+        elif why := _otherwise(seen, vm, processes.get(vm.process.pid)):
+            yield Violation(why, vm.subject, again)
+
+
+def _otherwise(seen: Seen, vm: SeenVm, process: VmProcess | None) -> str:
+    assert vm.process is not None
+    launch, last = vm.launch, recorded(vm.place.record)
+    if launch is None:
+        return "runs, and launch.json does not say how"
+    if last is None or last.token != launch.token:
+        return "launch.json is of another run than the one that lasts"
+    # The script becomes the VMM.
+    if process is None or process.kind not in (launch.hypervisor, SCRIPT):
+        what = process.kind if process else "no VMM of its"
+        return f"launch.json says that {launch.hypervisor} runs it, and process {vm.process.pid} is {what}"
+    if launch.unit and systemd_runs() and seen.units.get(launch.unit) not in _UP:
+        return f"runs outside of its unit {launch.unit}"
+    return ""
+
+
+def process_faults(seen: Seen) -> Iterator[Violation]:
+    """Processes that run for a VM which is not there, or does not run, or has another VMM."""
+    owners = {vm.place.run.name: vm for vm in seen.vms}
+    for process in seen.processes:
+        if why := _stray(process, owners.get(process.run)):
+            yield Violation(f"{process.kind} {why}", f"process {process.pid}", f"kill {process.pid}")
+
+
+def _stray(process: VmProcess, owner: SeenVm | None) -> str:
+    if owner is None:
+        return "runs for no VM"
+    if owner.process is None:
+        return f"runs for {owner.subject}, which is stopped"
+    # cloud-hypervisor has a child of the same name, for its terminal's size (vmm/src/sigwinch_listener.rs).
+    if process.is_vmm and owner.process.pid not in (None, process.pid, process.parent):
+        return f"runs beside process {owner.process.pid}, which runs {owner.subject}"
+    return ""
+
+
+def unit_faults(seen: Seen) -> Iterator[Violation]:
+    """Units that run no VM, or are kept as those of a VM which is not there."""
+    if not seen.units:
+        return
+    running = {vm.launch.unit for vm in seen.vms if vm.process and vm.launch}
+    kept = {unit_name(vm.entry.name) for vm in seen.vms} | {vm.launch.unit for vm in seen.vms if vm.launch}
+    for unit, state in seen.units.items():
+        if unit in (running if state in _UP else kept):
+            continue
+        folder = unit_folder(unit)
+        if folder is not None and folder.parent != seen.layout.vms:
+            continue  # of a VM with another state folder than ours
+        remedy = f"systemctl stop {unit}" if state in _UP else f"systemctl reset-failed {unit}"
+        yield Violation(f"is {state}, and no VM's", f"unit {unit}", remedy)
+
+
+def lock_faults(seen: Seen) -> Iterator[Violation]:
+    """Locks of folders that a VMM holds, or what helps it: nobody could work on the VM as long as it lives."""
+    for folder in [seen.layout.vms, *(vm.place.folder for vm in seen.vms)]:
+        if not held(folder):
+            continue
+        for process in seen.processes:
+            if has_open(process.pid, folder):
+                why = f"{process.kind} holds the lock of {folder}"
+                yield Violation(why, f"process {process.pid}", f"kill {process.pid}")

@@ -1,0 +1,83 @@
+"""What is there of every VM, seen at once: what `virshle.service.check` judges."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from virshle.errors import ConflictError
+from virshle.exec.process import Process
+from virshle.model.vm import Vm
+from virshle.service.node import Node
+from virshle.store import Entry, Layout
+from virshle.store.change import Left, look
+from virshle.vmm.driver import Launch, read_launch
+from virshle.vmm.place import Place
+from virshle.vmm.running import VmProcess, vm_processes
+from virshle.vmm.systemd import units
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What is wrong, of what, and the line that mends it."""
+
+    what: str
+    subject: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class SeenVm:
+    entry: Entry
+    place: Place
+    vm: Vm | None
+    broken: ConflictError | None
+    """Why there is no `vm`."""
+    process: Process | None
+
+    @property
+    def subject(self) -> str:
+        return f"VM {self.entry.name}"
+
+    @property
+    def disks(self) -> list[Path]:
+        return [self.place.folder / disk.file for disk in self.vm.disks] if self.vm else []
+
+    @functools.cached_property
+    def launch(self) -> Launch | None:
+        return read_launch(self.place)
+
+
+@dataclass(frozen=True)
+class Seen:
+    layout: Layout
+    vms: Sequence[SeenVm]
+    left: Left
+    staging: Sequence[Path]
+    """Of VMs that come or go, or that an interrupted command left."""
+    processes: Sequence[VmProcess]
+    units: Mapping[str, str]
+
+
+def see(node: Node) -> Seen:
+    """Raises OSError, HostError."""
+    left = look(node.store)
+    return Seen(
+        layout=node.layout,
+        vms=[_see(node, entry) for entry in left.entries],
+        left=left,
+        staging=[*left.alone, *left.free],
+        processes=vm_processes(node.paths),
+        units=units(),
+    )
+
+
+def _see(node: Node, entry: Entry) -> SeenVm:
+    vm, broken = None, None
+    try:
+        vm = entry.whole()
+    except ConflictError as error:
+        broken = error
+    return SeenVm(entry, node.place(entry.uuid), vm, broken, node.process(entry.uuid))
