@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from virshle.errors import ConfigError
 from virshle.exec import Command, find_program, run
 from virshle.vmm.driver import Machine
 
@@ -84,8 +85,15 @@ def start_unit(machine: Machine) -> Command:
 
 
 def _sandbox(machine: Machine) -> list[str]:
-    """No capability, few devices, and of the host's files only its own to write; other VMs' are not even there."""
+    """No capability, few devices, and of the host's files only its own to write; other VMs' are not even there.
+    Raises ConfigError."""
     folder, run = machine.place.folder, machine.place.run
+    for path in (folder, run):
+        if ":" in str(path):
+            raise ConfigError(
+                f"{path} has a colon, at which systemd ends a path",
+                hint="VIRSHLE_STATE_DIR and VIRSHLE_RUN_DIR move it",
+            )
     return [
         "NoNewPrivileges=yes",
         "CapabilityBoundingSet=",
