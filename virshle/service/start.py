@@ -42,7 +42,7 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
             return Started(vm, read_launch(place), already=True)
         if process:
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
-        check_files(vm, entry.folder)
+        check_files(vm, place)
         machine = plan_machine(vm, place)
         try:
             apply(node.plan(vm, *start_steps(machine, listen=listen)))
@@ -99,23 +99,35 @@ def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
     return Machine(vm, place, launch)
 
 
-def check_files(vm: Vm, folder: Path) -> None:
-    """Raises ConflictError where a file that it needs is missing, or is no file in its own folder."""
+def check_files(vm: Vm, place: Place) -> None:
+    """Raises ConflictError where a file that it needs is missing, or anything that is written to is not where it seems
+    to be."""
+    folder = place.folder
+    for path in (*(folder / name for name in ("disk", "boot", "log", "seed")), place.run):
+        if path.is_symlink() or not (path.is_dir() or not os.path.lexists(path)):
+            raise ConflictError(
+                f"{vm.name} cannot start: {path} is a link to elsewhere, or no folder",
+                hint="put the folder itself there",
+            )
+    needed = [folder / disk.file for disk in vm.disks]
+    made = [place.record, place.console_log, place.vmm_log]
     if isinstance(vm.boot, KernelBoot):
-        boot = [vm.boot.kernel, vm.boot.initrd]
+        needed += [folder / vm.boot.kernel, folder / vm.boot.initrd]
     else:
         # The first start makes it.
-        boot = [vm.boot.variables] if os.path.lexists(folder / vm.boot.variables) else []
-    for name in [*(disk.file for disk in vm.disks), *boot]:
-        path = folder / name
-        try:
-            plain = stat.S_ISREG(os.lstat(path).st_mode) and path.resolve().is_relative_to(folder.resolve())
-        except OSError:
-            plain = False
-        if not plain:
+        made.append(folder / vm.boot.variables)
+    for path in [*needed, *(path for path in made if os.path.lexists(path))]:
+        if not _is_file_in(folder, path):
             raise ConflictError(
                 f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
             )
+
+
+def _is_file_in(folder: Path, path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode) and path.resolve().is_relative_to(folder.resolve())
+    except OSError:
+        return False
 
 
 def end_steps(name: str, place: Place, process: Process) -> list[Step]:
