@@ -7,6 +7,7 @@ import fcntl
 import os
 import pwd
 import resource
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -52,12 +53,37 @@ def read_end(path: Path, most: int = 2**16) -> str:
     return _read(path, most, lambda size: max(size - most, 0))
 
 
+def no_link(path: str, flags: int) -> int:
+    """An opener, for `open`, of a file in such a folder."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _read(path: Path, most: int, start: Callable[[int], int]) -> str:
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = no_link(str(path), os.O_RDONLY)
     try:
         return os.pread(handle, most, start(os.fstat(handle).st_size)).decode(errors="replace")
     finally:
         os.close(handle)
+
+
+def read_given(path: Path, *, most: int = 2**20, patience: float = 10.0) -> bytes:
+    """A file that somebody named, who may mean a link or a pipe, `<(...)` say. Whatever it is, it is waited for no
+    longer than `patience` seconds at a time, and no more than `most` bytes are read. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        readable = select.poll()
+        readable.register(handle, select.POLLIN)
+        text = b""
+        while len(text) <= most:
+            # A FIFO that nobody writes to would be taken for an empty file.
+            if not readable.poll(patience * 1000):
+                raise TimeoutError(errno.ETIMEDOUT, "nobody writes to it", str(path))
+            if not (block := os.read(handle, 2**16)):
+                return text
+            text += block
+    finally:
+        os.close(handle)
+    raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
 
 
 def sync_folder(folder: Path) -> None:
@@ -126,10 +152,10 @@ class Lock:
 
 
 def try_lock(folder: Path) -> Lock | None:
-    """The lock at once, or None where it is taken or the folder is gone."""
+    """The lock at once, or None where it is taken, is not ours to take, or the folder is gone."""
     try:
         return Lock(folder, patience=0)
-    except (ConflictError, FileNotFoundError, NotADirectoryError):
+    except (ConflictError, FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 
@@ -155,12 +181,15 @@ def allow_locks(count: int) -> None:
 
 
 def caller_home() -> Path:
-    """The home of who typed the command: under sudo, the caller's, not root's."""
+    """The home of who typed the command: under sudo, the caller's, not root's. Raises ConfigError."""
     caller = os.environ.get("SUDO_USER")
     if os.geteuid() == 0 and caller:
         with suppress(KeyError):
             return Path(pwd.getpwnam(caller).pw_dir)
-    return Path.home()
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise ConfigError("it is not known where your home is", hint="export HOME=A_FOLDER_OF_YOURS") from None
 
 
 def expand(path: str | Path, relative_to: Path | None = None) -> Path:
@@ -181,7 +210,7 @@ def explained(doing: str, *, hint: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        raise explain(error, f"cannot {doing}:{where} {error.strerror}", hint) from error
+        raise explain(error, f"cannot {doing}:{where} {error.strerror or error}", hint) from error
 
 
 def explain(error: OSError, message: str, hint: str = "") -> VirshleError:

@@ -70,7 +70,8 @@ def warn(text: str) -> None:
         _say(f"warning: {printable(text)}", "33")
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""And what is no character at all, but a byte of a path that is not UTF-8."""
 
 
 def printable(text: str) -> str:

@@ -94,6 +94,8 @@ class FakeHost:
     kvm: str = NO_KVM
     """Why it is not to be had."""
     programs: Path = Path()
+    cwd: Path = Path("/")
+    """Of the last call."""
     answers: dict[str, str | Callable[[tuple[str, ...]], str]] = field(default_factory=dict)
     """What a program prints, given its arguments say."""
     launched: Callable[[], None] = lambda: None
@@ -131,6 +133,7 @@ class FakeHost:
     def open(self, command: Command, locks: tuple[int, ...]) -> _Ended:
         argv = command.argv
         self.calls.append(argv)
+        self.cwd = command.cwd or Path("/")
         self.locks.append(locks)
         self.before(argv)
         program = Path(argv[0]).name
@@ -219,7 +222,7 @@ class FakeHost:
 
     def _mcopy(self, words: tuple[str, ...]) -> None:
         for word in words:
-            if word.startswith("/") and not Path(word).exists():
+            if "/" in word and not (self.cwd / word).exists():
                 raise FileNotFoundError(2, "No such file or directory", word)
 
     def _sync(self, words: tuple[str, ...]) -> None:

@@ -65,6 +65,8 @@ def _columns(asked: str | None, default: Sequence[str], known: Sequence[str]) ->
     if asked == "all":
         return list(known)
     chosen = [column.strip() for column in asked.split(",") if column.strip()]
+    if not chosen:
+        raise UsageError("-c names no column", hint=f"there are: {', '.join(known)}")
     for column in chosen:
         if column not in known:
             close = near(column, known)
@@ -80,7 +82,8 @@ def _cell(column: str, value: Any, bytes_in: Sequence[str]) -> str:
         return format_size(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return log.printable(str(value))
+    # A line of a table is one VM.
+    return log.printable(str(value)).replace("\n", "\\n")
 
 
 def _table(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:

@@ -11,7 +11,7 @@ import click
 from virshle.cli.options import formatted, selecting, with_node
 from virshle.cli.output import print_details, print_rows
 from virshle.errors import NotFoundError
-from virshle.fs import explained
+from virshle.fs import explained, no_link
 from virshle.service.node import Node
 from virshle.service.select import Selection, select
 from virshle.service.show import Row, details, log_file, rows
@@ -75,7 +75,7 @@ def _copy(path: Path, follow: bool) -> None:
     with explained("read the log"):
         while follow and not path.exists():
             time.sleep(0.1)
-        with path.open("rb") as file:
+        with open(path, "rb", opener=no_link) as file:
             while True:
                 while block := file.read(65536):
                     out.write(block)

@@ -15,7 +15,7 @@ from virshle.config.paths import Paths, find_paths
 from virshle.config.problems import cross_check, explain, problems_error, unused_keys
 from virshle.config.schema import ConfigFile, ImageConfig, VmTemplate
 from virshle.errors import ConfigError, not_found
-from virshle.fs import expand
+from virshle.fs import expand, read_given
 
 BUILT_IN = "built in"
 
@@ -71,7 +71,7 @@ def load(paths: Paths | None = None) -> Config:
 
 def _read(paths: Paths) -> str:
     try:
-        return paths.config.read_text(encoding="utf-8")
+        return read_given(paths.config).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
@@ -82,7 +82,8 @@ def _read(paths: Paths) -> str:
 def _parse(text: str, name: str, known_images: Iterable[str] = ()) -> ConfigFile:
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # Not all that tomllib raises is its own error: a number of 5,000 digits is Python's.
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"{name} is no valid TOML: {reason}", hint="mend that line, then: v config check") from error
     problems = list(cross_check(data, known_images))

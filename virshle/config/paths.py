@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from virshle.errors import ConfigError
 from virshle.fs import expand
 
 
@@ -23,7 +24,7 @@ class Paths:
 
 
 def find_paths(environ: Mapping[str, str] = os.environ, *, root: bool | None = None) -> Paths:
-    """Root's are the system's folders, anybody else's the XDG ones; VIRSHLE_* move each."""
+    """Root's are the system's folders, anybody else's the XDG ones; VIRSHLE_* move each. Raises ConfigError."""
     if root is None:
         root = os.geteuid() == 0
     if root:
@@ -46,12 +47,22 @@ def find_paths(environ: Mapping[str, str] = os.environ, *, root: bool | None = N
     for name, variable in (("state", "STATE_DIR"), ("run", "RUN_DIR"), ("config", "CONFIG")):
         if value := environ.get(f"VIRSHLE_{variable}"):
             chosen[name] = (expand(value), f"VIRSHLE_{variable}")
+    for path, who in chosen.values():
+        _check_text(path, who)
     return Paths(
         chosen["state"][0],
         chosen["run"][0],
         chosen["config"][0],
         {name: who for name, (_, who) in chosen.items()},
     )
+
+
+def _check_text(path: Path, who: str) -> None:
+    """What is written down of a VM is JSON, and QEMU is told by JSON. Raises ConfigError."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path} is not UTF-8, and was chosen by: {who}", hint="choose a folder that is") from None
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,12 +24,13 @@ def problems_error(name: str, problems: list[str]) -> ConfigError:
     )
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
-    """A line for each problem that the schema finds."""
+def explain(error: ValidationError, model: type[BaseModel], *, secret: bool = False) -> Iterator[str]:
+    """A line for each problem that the schema finds; `secret`: without the value, which may be a key."""
     problems = error.errors(include_url=False, include_context=False)
+    around = {key[:length] for key in (problem["loc"] for problem in problems) for length in range(len(key))}
     for problem in problems:
         key: Key = problem["loc"]
-        if any(other["loc"][: len(key)] == key and len(other["loc"]) > len(key) for other in problems):
+        if key in around:
             continue  # only says that what is inside is wrong
         path = dotted(key)
         if problem["type"] == "extra_forbidden":
@@ -37,9 +39,17 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
             yield f"{path}: missing"
         else:
             line = f"{path}: {problem['msg'].removeprefix('Value error, ')}"
-            shown = repr(problem["input"])
-            plain = not isinstance(problem["input"], dict | list | tuple) and shown not in line
-            yield line + (f" (it is {shown[:80]})" if plain else "")
+            shown = "" if secret else _shown(problem["input"])
+            yield line + (f" (it is {shown[:80]})" if shown and shown not in line else "")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict | list | tuple):
+        return ""
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def maybe(word: str, known: Iterable[str]) -> str:
@@ -53,19 +63,25 @@ def cross_check(data: dict[str, Any], known_images: Iterable[str]) -> Iterator[s
     templates = _tables(_table(data.get("template")).get("vm"))
     images = _tables(data.get("image"))
     for key, tables in (("template.vm", templates), ("image", images)):
-        names = [str(table["name"]) for table in tables if "name" in table]
-        yield from (f"{key}: two are named {name!r}" for name in sorted(set(names)) if names.count(name) > 1)
-    known = {*known_images, *(str(image.get("name")) for image in images)}
+        yield from _twice(key, tables)
+    known = {*known_images, *_names(images)}
     for t, template in enumerate(templates):
         for kind in ("disk", "net"):
-            of_kind = [str(table["name"]) for table in _tables(template.get(kind)) if "name" in table]
-            path = dotted(("template", "vm", t, kind))
-            yield from (f"{path}: two are named {name!r}" for name in sorted(set(of_kind)) if of_kind.count(name) > 1)
+            yield from _twice(dotted(("template", "vm", t, kind)), _tables(template.get(kind)))
         for d, disk in enumerate(_tables(template.get("disk"))):
             image = disk.get("image")
             if isinstance(image, str) and image not in known:
                 path = dotted(("template", "vm", t, "disk", d, "image"))
                 yield f"{path}: no image named {image!r}" + maybe(image, known)
+
+
+def _names(tables: list[dict[str, Any]]) -> list[str]:
+    return [table["name"] for table in tables if isinstance(table.get("name"), str)]
+
+
+def _twice(path: str, tables: list[dict[str, Any]]) -> Iterator[str]:
+    count = Counter(_names(tables))
+    yield from (f"{path}: two are named {name!r}" for name in sorted(count) if count[name] > 1)
 
 
 def _table(value: object) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from virshle.model.strict import Strict
 from virshle.model.units import parse_size
-from virshle.model.vm import FileName, Hypervisor, Login, Ready
+from virshle.model.vm import FileName, Hypervisor, Login, Ready, Text
 
 NET_TYPES = ("user", "tap", "macvtap", "vhost")
 
@@ -154,9 +154,9 @@ class ImageConfig(Strict):
     disk image. `builtin`: one that virshle brings."""
 
     name: FileName
-    nix: str | None = Field(default=None, pattern=r"^[^-\s][^\s]*$")
+    nix: str | None = Field(default=None, pattern=r"^[^-\s\x00][^\s\x00]*$")
     file: LocalPath | None = None
-    args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_'-]*$")], str] = Field(default_factory=dict)
+    args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_'-]*$")], Text] = Field(default_factory=dict)
     path: LocalPath | None = None
     builtin: Literal["tiny", "nixos"] | None = None
 

@@ -39,6 +39,7 @@ def follow(
         _out=lambda line: stdout.append(str(line)),
         _err=lambda line: on_line(str(line).rstrip("\n")),
         _env=environment(command),
+        _cwd=str(command.cwd) if command.cwd else None,
         _tty_out=False,
         _return_cmd=True,
         _truncate_exc=False,

@@ -76,8 +76,8 @@ def running(record: Path) -> Process | None:
 
 
 def _holder(handle: int) -> int | None:
-    written = _parse(os.pread(handle, 256, 0))
     with suppress(OSError):
+        written = _parse(os.pread(handle, 256, 0))
         if written and os.path.samestat(Path(f"/proc/{written[0]}/fd/{_FD}").stat(), os.fstat(handle)):
             return written[0]
     return None

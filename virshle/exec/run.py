@@ -65,10 +65,13 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     ok: tuple[int, ...] = (0,)
     detached: bool = False
+    cwd: Path | None = None
+    """Where it is run, if that matters to it."""
 
     def shell(self) -> str:
         """The same, ready to paste into a shell."""
-        words = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        words = ["env", "-C", shlex.quote(str(self.cwd))] if self.cwd else []
+        words += [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
         return " ".join([*words, shlex.join(self.argv)])
 
 
@@ -161,9 +164,9 @@ def start(command: Command, *, locks: Iterable[int] = ()) -> Started:
     log.command(command.shell())
     try:
         return Started(command, _open(command, () if command.detached else tuple(locks)))
-    except FileNotFoundError:
-        raise missing(command.argv[0]) from None
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and (command.cwd is None or command.cwd.is_dir()):
+            raise missing(command.argv[0]) from None
         message = f"`{command.argv[0]}` cannot be run: {error.strerror}"
         raise HostError(message, details=[f"command: {command.shell()}"]) from error
 
@@ -178,6 +181,7 @@ def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(command),
+        cwd=command.cwd,
         text=True,
         errors="replace",
         pass_fds=locks,

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from virshle.errors import ConfigError
+from virshle.fs import read_given, read_start
 from virshle.model.strict import Strict
 
 _DISKS = ("disk.raw", "*.raw", "*.img")
@@ -50,7 +51,7 @@ def record_file(folder: Path) -> Path:
 
 def read_record(folder: Path) -> Record | None:
     try:
-        return Record.model_validate_json(record_file(folder).read_bytes())
+        return Record.model_validate_json(read_start(record_file(folder)))
     except (OSError, ValidationError):
         return None
 
@@ -58,7 +59,7 @@ def read_record(folder: Path) -> Record | None:
 def built(name: str, folder: Path) -> Built | None:
     """None where it was never built, or its store path is gone. Raises ConfigError where what was built is no image."""
     try:
-        target = link(folder).readlink()
+        target = folder / link(folder).readlink()
     except OSError:
         return None
     if not target.exists():
@@ -85,4 +86,18 @@ def _with_kernel(name: str, target: Path, disk: Path) -> Built:
             f"image {name!r} is half of one: {target} has not all of kernel, initrd and cmdline",
             hint="give all three for direct kernel boot, or none to boot by firmware",
         )
-    return Built(target, disk, kernel, initrd, cmdline.read_text(encoding="utf-8").strip())
+    for part in (kernel, initrd):
+        if not part.is_file():
+            raise ConfigError(f"image {name!r} is no image: {part} is no regular file", hint="look at what builds it")
+    return Built(target, disk, kernel, initrd, _cmdline(name, cmdline))
+
+
+def _cmdline(name: str, file: Path) -> str:
+    """Raises ConfigError."""
+    try:
+        return read_given(file, patience=0).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            f"image {name!r} is no image: {file} cannot be read: {why}", hint="it is the kernel's command line"
+        ) from error

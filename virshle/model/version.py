@@ -1,10 +1,13 @@
-"""The version of vm.json's schema, and the way to it from every earlier one."""
+"""The version of vm.json's schema, the way to it from every earlier one, and bounds that also those keep who read it
+without the schema."""
 
 from collections.abc import Callable
 from typing import Any, Literal
 
 VERSION: Literal[1] = 1
 """A newer one is refused, never rewritten."""
+LARGEST_ID = 2**31 - 1
+MOST_VCPUS = 1024
 FIRST = 1
 """That of a vm.json that names none."""
 

@@ -11,10 +11,14 @@ from pydantic import AfterValidator, Field
 
 from virshle.model.names import check_file_name, check_name
 from virshle.model.strict import Strict
-from virshle.model.version import VERSION
+from virshle.model.units import LARGEST
+from virshle.model.version import LARGEST_ID, MOST_VCPUS, VERSION
 
 VmName = Annotated[str, AfterValidator(check_name)]
 FileName = Annotated[str, AfterValidator(check_file_name)]
+
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What may be part of a command, or of a script."""
 
 Hypervisor = Literal["auto", "cloud-hypervisor", "qemu"]
 Ready = Literal["guest", "ssh"]
@@ -39,10 +43,10 @@ class Disk(Strict):
     name: FileName
     file: Inside
     """Relative to the VM's folder."""
-    size: int = Field(gt=0)
+    size: int = Field(gt=0, le=LARGEST)
     """Bytes."""
     readonly: bool = False
-    source: str | None = None
+    source: Text | None = None
     """What it was cloned from; none for one that began empty."""
 
 
@@ -67,18 +71,18 @@ class FirmwareBoot(Strict):
     kind: Literal["firmware"] = "firmware"
     variables: Inside
     """Its own store of UEFI variables, which QEMU keeps."""
-    firmware: str | None = None
+    firmware: Text | None = None
     """cloud-hypervisor's file for it; none: the usual places are searched."""
 
 
 class Origin(Strict):
     """Where the VM's first disk came from."""
 
-    image: str | None = None
+    image: Text | None = None
     """Name of the image; none for a plain file."""
-    source: str
+    source: Text
     """A flake reference, or a path."""
-    store_path: str | None = None
+    store_path: Text | None = None
 
 
 LOGIN = r"[a-z_][a-z0-9_-]{0,31}"
@@ -94,12 +98,12 @@ class User(Strict):
 class Vm(Strict):
     version: Literal[1] = VERSION
     uuid: UUID
-    id: int = Field(gt=0, lt=2**31)
+    id: int = Field(gt=0, le=LARGEST_ID)
     name: VmName
-    template: str
+    template: Text
     created: datetime
-    vcpu: int = Field(ge=1, le=1024)
-    memory: int = Field(gt=0)
+    vcpu: int = Field(ge=1, le=MOST_VCPUS)
+    memory: int = Field(gt=0, le=LARGEST)
     """Bytes."""
     hypervisor: Hypervisor = "auto"
     boot: Annotated[KernelBoot | FirmwareBoot, Field(discriminator="kind")]

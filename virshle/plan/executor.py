@@ -110,7 +110,9 @@ class Apply:
         except Exception as error:
             if isinstance(step, Run) and isinstance(error, VirshleError):
                 error.details += _tails(step.logs)
-            _note(plan, f"# failed: {log.printable(str(error))}\n", self._untold)
+            # What a VMM answers is in it, and none of that may become a line to be pasted.
+            said = log.printable(str(error)).replace("\n", "\n#   ")
+            _note(plan, f"# failed: {said}\n", self._untold)
             raise
 
     def commit(self) -> None:
@@ -165,7 +167,7 @@ def _note(plan: Plan, text: str, untold: dict[Path, list[str]]) -> None:
     waiting = untold.setdefault(plan.journal, [])
     waiting.append(text)
     try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         handle = os.open(plan.journal, flags, 0o600)
         try:
             os.write(handle, "".join(waiting).encode(errors="surrogateescape"))

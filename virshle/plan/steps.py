@@ -98,9 +98,10 @@ def run(
     timeout: float = 60.0,
     env: Mapping[str, str] | None = None,
     ok: tuple[int, ...] = (0,),
+    cwd: Path | None = None,
 ) -> Run:
     """A Run of an ordinary command."""
-    command = Command(text_of(argv), timeout=timeout, env=env or {}, ok=ok)
+    command = Command(text_of(argv), timeout=timeout, env=env or {}, ok=ok, cwd=cwd)
     return Run(why, command, tuple(undo), gauge)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,7 @@ class Listen:
             listener = Socket(AF_UNIX, SOCK_STREAM)
             try:
                 listener.bind(str(self.socket))
-                # The folder lets in nobody but the VMM's user, who may not be us.
-                self.socket.chmod(0o666)
+                _open_to_all(self.socket)
                 listener.listen(8)
             except BaseException:
                 listener.close()
@@ -71,6 +71,17 @@ class Listen:
             os.write(handle, (message.rstrip(b"\n") + b"\n")[:left])
         finally:
             os.close(handle)
+
+
+def _open_to_all(path: Path) -> None:
+    """The folder lets in nobody but the VMM's user, who may not be us. As it is that user's folder, what has the name
+    may have become a link to a file of ours since, whose mode it must not be (chmod(2) follows links)."""
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISSOCK(os.fstat(handle).st_mode):
+            Path(f"/proc/self/fd/{handle}").chmod(0o666)
+    finally:
+        os.close(handle)
 
 
 def _somebody_listens(path: Path) -> bool:

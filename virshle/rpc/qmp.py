@@ -21,6 +21,8 @@ from virshle.errors import HostError, TimedOutError
 from virshle.rpc.vsock import escaped
 
 Reply = dict[str, Any]
+LARGEST = 2**22
+"""Bytes of one answer."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class _Conversation:
                         "QEMU closed its QMP socket before it answered", hint="`v logs VM --vmm` may say why"
                     )
                 self._heard += block
+                if len(self._heard) > LARGEST:
+                    raise HostError("what answered on QEMU's QMP socket says too much for one answer")
             line, _, self._heard = self._heard.partition(b"\n")
             reply = _parse(line)
             if "error" in reply:

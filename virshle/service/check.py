@@ -127,7 +127,7 @@ def _files(seen: Seen) -> Iterator[Violation]:
     for vm in seen.vms:
         if vm.vm is None:
             continue
-        odd = set(odd_files(vm.vm, vm.place.folder))
+        odd = set(odd_files(vm.vm, vm.place))
         for path in sorted(odd):
             yield Violation(f"{path} is missing, or no regular file in its folder", vm.subject, "put it back")
         for disk in vm.vm.disks:

@@ -13,6 +13,7 @@ import fcntl
 import functools
 import os
 import re
+import stat
 import struct
 import termios
 import time
@@ -21,7 +22,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from virshle.errors import ConflictError, VirshleError
-from virshle.fs import Lock, explained, try_lock
+from virshle.fs import Lock, explained, no_link, try_lock
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.vmm.choose import driver_of
@@ -36,7 +37,7 @@ UNSENT = 1 << 20
 PATIENCE = 5.0
 """Seconds to wait for another viewer who reads the pty, which takes less than a thousandth of one."""
 _BLOCK = 1 << 16
-_FLAGS = os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS = os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _QUESTIONS = re.compile(
     rb"\x05|\x1bZ"  # who are you
@@ -134,7 +135,7 @@ class _Line:
     """A FIFO that is typed into."""
 
     def __init__(self, path: Path, typing: bool) -> None:
-        self._fd = os.open(path, os.O_WRONLY | _FLAGS) if typing else -1
+        self._fd = _own(os.open(path, os.O_WRONLY | _FLAGS), path) if typing else -1
         self._unsent = b""
 
     def close(self) -> None:
@@ -183,7 +184,8 @@ class _Pty(_Line):
         self._open(terminal)
 
     def _open(self, terminal: Terminal) -> None:
-        self._fd = os.open(terminal.path, (os.O_RDWR if self._typing else os.O_RDONLY) | _FLAGS)
+        flags = os.O_RDWR if self._typing else os.O_RDONLY
+        self._fd = _own(os.open(terminal.path, flags | _FLAGS), terminal.path)
         # Its number may have been given to somebody else's terminal in between; not if it is still the guest's.
         with suppress(VirshleError):
             if self._ask() == terminal:
@@ -257,6 +259,15 @@ class _Pty(_Line):
             )
 
 
+def _own(fd: int, path: Path) -> int:
+    """It, where it is a FIFO or a terminal. Raises OSError: who runs as the VMM could give us any other file to write
+    to, which only we may."""
+    if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):
+        return fd
+    os.close(fd)
+    raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY), str(path))
+
+
 def _seat(run: Path, trim: Path | None) -> Lock:
     """Held by every viewer; who is the first one cuts the log to trim back."""
     if trim is not None and (first := try_lock(run)) is not None:
@@ -266,7 +277,7 @@ def _seat(run: Path, trim: Path | None) -> Lock:
 
 
 def _cut(log: Path) -> None:
-    with suppress(FileNotFoundError), log.open("r+b") as file:
+    with suppress(FileNotFoundError), open(log, "r+b", opener=no_link) as file:
         kept = _end(log, None, KEPT)
         if len(kept) < file.seek(0, os.SEEK_END):
             file.seek(0)
@@ -276,17 +287,12 @@ def _cut(log: Path) -> None:
 
 def _end(log: Path, size: int | None, most: int) -> bytes:
     """The end of the first `size` bytes, at most `most` of them and from the beginning of a line."""
-    with suppress(FileNotFoundError), open(log, "rb", opener=_no_link) as file:
+    with suppress(FileNotFoundError), open(log, "rb", opener=no_link) as file:
         end = file.seek(0, os.SEEK_END) if size is None else size
         begin = file.seek(max(end - most, 0))
         text = file.read(end - begin)
         return text[text.find(b"\n") + 1 :] if begin else text
     return b""
-
-
-def _no_link(path: str, flags: int) -> int:
-    """The folder of a VMM's logs may not be ours alone."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _holders(fd: int) -> list[int]:

@@ -9,6 +9,7 @@ from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError, VirshleError
 from virshle.exec import Command, find_program, spawn_ok
+from virshle.fs import read_start
 from virshle.image import Built, build_steps, built, link, read_record, record_step, tiny_steps
 from virshle.image.debian import Package, have_apt, parts_steps, pin, resolve, update_lists
 from virshle.model.arch import host_arch
@@ -151,7 +152,7 @@ def _packages(node: Node, apply: Apply) -> list[Package] | None:
 def _pinned(parts: Path, packages: list[Package]) -> bool:
     """Whether the parts of the last build are these."""
     try:
-        return (parts / "parts.json").read_text() == pin(packages) and (parts / "busybox/bin/busybox").exists()
+        return read_start(parts / "parts.json", 2**20) == pin(packages) and (parts / "busybox/bin/busybox").exists()
     except OSError:
         return False
 
@@ -202,7 +203,8 @@ def collect(node: Node) -> list[str]:
     wanted = {disk.image for template in node.config.templates.values() for disk in template.disk}
     folders = node.layout.images
     # Ours are those that were built here: a folder with our link.
-    built_here = [path for path in folders.iterdir() if link(path).is_symlink()] if folders.is_dir() else []
+    there = list(folders.iterdir()) if folders.is_dir() else []
+    built_here = [path for path in there if link(path).is_symlink() and not path.is_symlink()]
     gone = []
     with node.apply() as apply:
         for name in sorted(path.name for path in built_here):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from virshle import log
 from virshle.config.paths import Paths, find_paths
-from virshle.errors import HostError, NotFoundError
+from virshle.errors import ConflictError, HostError, NotFoundError
 from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
 from virshle.store import Entry, Layout, Store
@@ -142,6 +144,7 @@ class Node:
         # It may have been renamed away between opening and locking.
         if not lock.still(entry.folder):
             raise _went(entry)
+        _check_owner(entry, os.fstat(lock.fd).st_uid)
         yield self.store.entry(entry.uuid)
 
     def process(self, uuid: UUID) -> Process | None:
@@ -154,6 +157,15 @@ class Node:
 
 def waiting(folder: Path) -> None:
     log.note(f"waiting for whoever works on {folder} (fuser -v {folder} names it)")
+
+
+def _check_owner(entry: Entry, uid: int) -> None:
+    """Raises ConflictError. Whose folder it is could change what is in it while we work there, as root even."""
+    if uid != os.getuid():
+        raise ConflictError(
+            f"{entry.name} is not yours: {entry.folder} belongs to the user with the number {uid}",
+            hint=f"if it should be: chown --no-dereference {os.getuid()} {quote(str(entry.folder))}",
+        )
 
 
 def _went(entry: Entry) -> NotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -98,6 +99,9 @@ def pin_steps(node: Node, vm: Vm) -> list[Step]:
     """Keeps what was told as the only keys that the VM may have."""
     file = known_hosts(node.layout.vm(vm.uuid))
     text = "".join(f"{vm.uuid} {key}\n" for key in told_keys(node, vm))
-    if not text or (file.exists() and file.read_text() == text):
+    if not text:
         return []
+    with suppress(OSError):
+        if read_start(file) == text:
+            return []
     return [Write("pin the host key that the guest told", file, text)]

@@ -44,7 +44,7 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
             return Started(vm, read_launch(place), already=True)
         if process:
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
-        check_files(vm, entry.folder)
+        check_files(vm, place)
         machine = plan_machine(vm, place)
         try:
             apply(node.plan(vm, *renew_definition(entry.folder, vm), *start_steps(machine, listen=listen)))
@@ -101,22 +101,33 @@ def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
     return Machine(vm, place, launch)
 
 
-def check_files(vm: Vm, folder: Path) -> None:
-    """Raises ConflictError where a file that it needs is missing, or is no file in its own folder."""
-    for path in odd_files(vm, folder):
+def check_files(vm: Vm, place: Place) -> None:
+    """Raises ConflictError where a file that it needs is missing, or anything that is written to is not where it seems
+    to be."""
+    folder = place.folder
+    for path in (*(folder / name for name in ("disk", "boot", "log", "seed")), place.run):
+        if path.is_symlink() or not (path.is_dir() or not os.path.lexists(path)):
+            raise ConflictError(
+                f"{vm.name} cannot start: {path} is a link to elsewhere, or no folder",
+                hint="put the folder itself there",
+            )
+    for path in odd_files(vm, place):
         raise ConflictError(
             f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
         )
 
 
-def odd_files(vm: Vm, folder: Path) -> Iterator[Path]:
-    """Of those that it needs: what is missing, or is no file in its own folder."""
+def odd_files(vm: Vm, place: Place) -> Iterator[Path]:
+    """What is no file in its own folder, or is missing though the VM needs it."""
+    folder = place.folder
+    needed = [folder / disk.file for disk in vm.disks]
+    made = [place.record, place.console_log, place.vmm_log]
     if isinstance(vm.boot, KernelBoot):
-        boot = [vm.boot.kernel, vm.boot.initrd]
+        needed += [folder / vm.boot.kernel, folder / vm.boot.initrd]
     else:
         # The first start makes it.
-        boot = [vm.boot.variables] if os.path.lexists(folder / vm.boot.variables) else []
-    paths = [folder / name for name in (*(disk.file for disk in vm.disks), *boot)]
+        made.append(folder / vm.boot.variables)
+    paths = [*needed, *(path for path in made if os.path.lexists(path))]
     home = os.path.realpath(folder)
     inside = {parent: Path(os.path.realpath(parent)).is_relative_to(home) for parent in {path.parent for path in paths}}
     for path in paths:

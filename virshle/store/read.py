@@ -15,7 +15,8 @@ from uuid import UUID
 from virshle.errors import ConflictError, not_found
 from virshle.fs import explained
 from virshle.model.names import check_file_name, check_name
-from virshle.model.version import FIRST, VERSION, NewerError, upgrade
+from virshle.model.units import LARGEST as LARGEST_SIZE
+from virshle.model.version import FIRST, LARGEST_ID, MOST_VCPUS, VERSION, NewerError, upgrade
 from virshle.store.layout import Layout, definition, link_target
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Store:
             return Entry(uuid, folder, None, str(problem), self._claimed(uuid))
 
     def _claimed(self, uuid: UUID) -> str:
-        return next((name for name, owner in links(self.layout.names).items() if owner == uuid), "")
+        return next((name for name, owner in links(self.layout.names).items() if owner == uuid and _is_name(name)), "")
 
     def find(self, word: str, kind: str = "") -> Entry:
         """By name, number or uuid; `kind` ("name", "id", "uuid") allows only one of them. Raises NotFoundError.
@@ -159,6 +160,12 @@ class Store:
                 owner = link_owner(folder / word)
                 if owner is not None:
                     yield owner
+
+
+def _is_name(word: str) -> bool:
+    with suppress(ValueError):
+        return check_name(word) == word
+    return False
 
 
 def _order(entry: Entry) -> tuple[bool, int, str]:
@@ -204,13 +211,15 @@ def _check(data: dict[str, Any], uuid: UUID) -> None:
         raise ValueError
     if data.keys() != _KEYS or not all(_is_disk(**disk) for disk in data["disks"]):
         raise ValueError
-    numbers = (data["id"], data["vcpu"], data["memory"])
+    numbers = ((data["id"], LARGEST_ID), (data["vcpu"], MOST_VCPUS), (data["memory"], LARGEST_SIZE))
     texts = (data["template"], data["created"], data["hypervisor"], origin["source"])
     maybe = (origin.get("image"), data.get("account"))
-    if not all(type(number) is int and number > 0 for number in numbers):
+    if not all(type(number) is int and 0 < number <= most for number, most in numbers):
         raise TypeError
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(text, str | None) for text in maybe):
         raise TypeError
+    # JSON can hold halves of characters, which can neither be printed nor be part of a path.
+    "".join(filter(None, (*texts, *maybe))).encode()
 
 
 _KEYS = frozenset(

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from pydantic import ValidationError
+
+from virshle.config.problems import explain
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.errors import ConfigError
 from virshle.model.names import mac_address
@@ -69,36 +72,44 @@ def define(
     firmware: Path | None = None,
     now: datetime | None = None,
 ) -> Vm:
-    """`sources`: one for each disk of the template, in its order; the first is booted. `firmware`: absolute."""
+    """`sources`: one for each disk of the template, in its order; the first is booted. `firmware`: absolute. Raises
+    ConfigError where what was found cannot be written down, such as a kernel's command line of two lines."""
     first = sources[0]
-    return Vm(
-        uuid=identity.uuid,
-        id=identity.id,
-        name=identity.name,
-        template=template.name,
-        created=(now or datetime.now(UTC)).replace(microsecond=0),
-        vcpu=template.vcpu,
-        memory=template.vram,
-        hypervisor=template.hypervisor,
-        boot=_boot(first, firmware),
-        disks=tuple(
-            Disk(
-                name=disk.name,
-                file=f"disk/{disk.name}",
-                size=disk_size(disk, source),
-                readonly=disk.readonly,
-                source=str(source.path) if source.path else None,
-            )
-            for disk, source in zip(template.disk, sources, strict=True)
-        ),
-        nets=tuple(Net(name=net.name, type="user", mac=mac_address(identity.uuid, net.name)) for net in template.net),
-        origin=Origin(image=first.image, source=first.described, store_path=first.store_path),
-        ready=template.ready or ("guest" if first.image else "ssh"),
-        login=template.user,
-        account=account,
-        authorized_keys=tuple(authorized_keys),
-        users=tuple(users),
-    )
+    try:
+        return Vm(
+            uuid=identity.uuid,
+            id=identity.id,
+            name=identity.name,
+            template=template.name,
+            created=(now or datetime.now(UTC)).replace(microsecond=0),
+            vcpu=template.vcpu,
+            memory=template.vram,
+            hypervisor=template.hypervisor,
+            boot=_boot(first, firmware),
+            disks=tuple(
+                Disk(
+                    name=disk.name,
+                    file=f"disk/{disk.name}",
+                    size=disk_size(disk, source),
+                    readonly=disk.readonly,
+                    source=str(source.path) if source.path else None,
+                )
+                for disk, source in zip(template.disk, sources, strict=True)
+            ),
+            nets=tuple(
+                Net(name=net.name, type="user", mac=mac_address(identity.uuid, net.name)) for net in template.net
+            ),
+            origin=Origin(image=first.image, source=first.described, store_path=first.store_path),
+            ready=template.ready or ("guest" if first.image else "ssh"),
+            login=template.user,
+            account=account,
+            authorized_keys=tuple(authorized_keys),
+            users=tuple(users),
+        )
+    except ValidationError as error:
+        raise ConfigError(
+            f"no VM can be made of {first.described}", details=explain(error, Vm), hint="look at what is in that image"
+        ) from error
 
 
 def _boot(source: Source, firmware: Path | None) -> KernelBoot | FirmwareBoot:

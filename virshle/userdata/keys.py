@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from virshle.errors import HostError
-from virshle.fs import caller_home, explained
+from virshle.fs import caller_home, explained, read_given, read_start
 from virshle.model.vm import PublicKey
 from virshle.plan import Step, run
 
@@ -40,7 +40,7 @@ def read_key(keys: Path) -> str:
     """virshle's public key. Raises HostError."""
     file = Path(f"{key_file(keys)}.pub")
     with explained("read virshle's own ssh key", hint=f"remove {keys} to have a new one made (old VMs keep theirs)"):
-        text = file.read_text(encoding="utf-8").strip()
+        text = read_start(file).strip()
     if not is_public_key(text):
         raise HostError(f"{file} is no ssh public key", hint=f"remove {keys} to have a new one made")
     return text
@@ -61,6 +61,6 @@ def personal_keys() -> list[str]:
     with suppress(OSError):
         for file in sorted(folder.glob("*.pub")):
             with suppress(OSError, UnicodeDecodeError):
-                lines = file.read_text(encoding="utf-8").splitlines()
+                lines = read_given(file, patience=0).decode().splitlines()
                 keys += [key for line in lines if (key := line.strip()) and is_public_key(key)]
     return keys

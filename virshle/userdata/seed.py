@@ -20,10 +20,12 @@ def seed_steps(vm: Vm, folder: Path, image: Path) -> list[Step]:
         "authorized_keys": "".join(f"{key}\n" for key in vm.authorized_keys),
     }
     files = {folder / "seed" / name: text for name, text in texts.items()}
+    inside = [path.relative_to(folder) for path in (image, *files)]
     return [
         run("make the folder of the guest's texts", "mkdir", "-p", "--", folder / "seed"),
         *(Write(f"tell the guest: {path.name}", path, text) for path, text in files.items()),
         run("drop the seed disk of the last start", "rm", "-f", "--", image),
         run("make the seed disk", "mkfs.vfat", "-n", "CIDATA", "-C", image, str(_KIB)),
-        run("fill it", "mcopy", "-oi", image, *files, "::", env={"MTOOLS_SKIP_CHECK": "1"}),
+        # Beginning in the VM's folder: mtools gives a path with a $, say, to `sh -c` (mtools: misc.c, expand).
+        run("fill it", "mcopy", "-oi", *inside, "::", env={"MTOOLS_SKIP_CHECK": "1"}, cwd=folder),
     ]

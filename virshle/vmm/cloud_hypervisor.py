@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,17 +127,28 @@ class CloudHypervisor:
         return _last_events(events(place, launch))[-1:] == [("vmm", "shutdown")]
 
     def console(self, place: Place) -> Terminal:
-        config = Http(api_socket(place), "vm.info", method="GET", timeout=5).send().get("config", {})
-        path = config.get("console", {}).get("file")
-        if not path:
+        told: object = Http(api_socket(place), "vm.info", method="GET", timeout=5).send()
+        for key in ("config", "console", "file"):
+            told = told.get(key) if isinstance(told, dict) else None
+        if not isinstance(told, str) or not _is_own_pty(told, place):
             raise ConflictError("its cloud-hypervisor has no console to attach to", hint="was it started by hand?")
-        return Terminal(Path(path), "pty")
+        return Terminal(Path(told), "pty")
 
     def vsock(self, place: Place, cid: int, port: int) -> Vsock:
         return Vsock(cid, port, Path(vsock(place)))
 
     def notify_socket(self, place: Place) -> Path | None:
         return Path(notify_socket(place))
+
+
+def _is_own_pty(path: str, place: Place) -> bool:
+    """Whether it is a terminal of whom the runtime folder is. Any other file is none that we should write to for a
+    VMM."""
+    if not re.fullmatch(r"/dev/pts/[0-9]{1,9}", path):
+        return False
+    with suppress(FileNotFoundError):
+        return Path(path).stat().st_uid == place.run.stat().st_uid
+    return False
 
 
 _STATES: dict[tuple[str, str], State] = {

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from virshle.fs import read_start
+from virshle.model.names import check_name
 from virshle.vmm.place import Place as Place
 
 if TYPE_CHECKING:
@@ -136,12 +138,33 @@ class Driver(Protocol):
         """Where somebody must listen for what the guest says of itself; none where the VMM writes it down."""
 
 
+_TYPES: dict[object, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int | None": (int, type(None)),
+}
+"""Of a Launch's fields, as they are written there."""
+_LARGEST_PORT = 2**16 - 1
+_LARGEST_CID = 2**32 - 1
+
+
 def read_launch(place: Place) -> Launch | None:
     """None where it was never started, or by something else."""
     try:
-        known = {field.name for field in fields(Launch)}
-        data = json.loads(place.launch.read_bytes())
-        launch = Launch(**{key: value for key, value in data.items() if key in known})
-        return launch if isinstance(launch.ssh_port, int | None) and isinstance(launch.cid, int | None) else None
+        data = json.loads(read_start(place.launch))
+        launch = Launch(**{key: value for key, value in data.items() if key in _FIELDS})
+        for name, kind in _FIELDS.items():
+            if type(getattr(launch, name)) not in _TYPES[kind]:
+                raise TypeError(name)
+        # The names of files and of sockets are made of these.
+        check_name(launch.name)
+        return launch if _is_number(launch.ssh_port, _LARGEST_PORT) and _is_number(launch.cid, _LARGEST_CID) else None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
+
+
+_FIELDS = {field.name: field.type for field in fields(Launch)}
+
+
+def _is_number(number: int | None, largest: int) -> bool:
+    return number is None or 0 < number <= largest

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.cli.conftest import V
-from tests.unit.support import link, make_vm, put_broken, put_vm, uuid_of
+from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
 from virshle.store import Layout
 
 _HEAD = ["id", "name", "state", "vcpu", "memory", "template", "image", "ssh"]
@@ -101,10 +101,11 @@ def test_a_broken_vm_adds_its_problem(two: None, layout: Layout, v: V) -> None:
 
 def test_a_table_makes_control_characters_visible(layout: Layout, v: V, monkeypatch: pytest.MonkeyPatch) -> None:
     put_broken(layout, uuid_of("bad"), '{"\\u001b]0;x\\u0007": 1}')
-    link(layout.names / "a\x1b]0;y\x07b", uuid_of("bad"))
+    put_vm(layout, make_vm(template="a\x1b]0;y\x07b\n2  c"))
     out = v("ls").out
     assert "\x07" not in out
-    assert "a\\x1b]0;y\\x07b" in out
+    assert "a\\x1b]0;y\\x07b\\n2  c" in out
+    assert len(out.splitlines()) == 3
 
 
 def test_an_unknown_vm_is_not_found_with_the_near_match(two: None, v: V) -> None:

@@ -30,8 +30,17 @@ def test_it_is_made_anew_each_time_from_private_files() -> None:
         ("mkdir", "-p", "--", str(TEXTS)),
         ("rm", "-f", "--", SEED),
         ("mkfs.vfat", "-n", "CIDATA", "-C", SEED, "1024"),
-        ("mcopy", "-oi", SEED, *(str(step.path) for step in writes), "::"),
+        ("mcopy", "-oi", "disk/.seed", *(f"seed/{step.path.name}" for step in writes), "::"),
     ]
+
+
+def test_mtools_is_given_no_path_that_it_would_give_to_a_shell() -> None:
+    place = Place(Path("/$(touch x)/vm/x"), Path("/r"))
+    *_, fill = seed_steps(make_vm(), place.folder, place.seed)
+    assert isinstance(fill, Run)
+    assert fill.command.cwd == place.folder
+    assert not any("$" in word for word in fill.command.argv)
+    assert fill.shell().startswith("env -C '/$(touch x)/vm/x' MTOOLS_SKIP_CHECK=1 mcopy -oi disk/.seed seed/")
 
 
 def test_no_disk_can_have_the_seeds_name() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -320,8 +321,15 @@ def test_events_are_read_from_no_link(place: Place, tmp_path: Path) -> None:
 
 
 def test_its_console_is_a_pty_that_it_tells(place: Place, asked: Asked) -> None:
-    asked.answer = {"config": {"console": {"mode": "Pty", "file": "/dev/pts/7"}}}
-    assert CH.console(place) == Terminal(Path("/dev/pts/7"), "pty")
+    place.run.mkdir(parents=True, exist_ok=True)
+    ours, theirs = os.openpty()
+    try:
+        path = os.ttyname(theirs)
+        asked.answer = {"config": {"console": {"mode": "Pty", "file": path}}}
+        assert CH.console(place) == Terminal(Path(path), "pty")
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 @pytest.mark.parametrize("told", [{}, {"config": {}}, {"config": {"console": {"mode": "Off", "file": None}}}])
