@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shlex
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.warm.client import NO_FAULT, Done, Fault, Warm
 
 TREE = Path(__file__).parents[2]
 SCRIPT = TREE / "scripts" / "box"
@@ -31,21 +31,6 @@ find /var/lib/virshle -mindepth 1 -maxdepth 1 -not -name image -exec rm -rf {} +
 rm -rf /run/virshle /etc/virshle
 """
 
-Fault = tuple[str, str, int]
-"""What happens to `v`, when, and at which of its steps: see tests/host/driver.py."""
-NO_FAULT: Fault = ("none", "before", 0)
-
-
-@dataclass
-class Done:
-    """A command that has ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-    steps: list[str] = field(default_factory=list)
-    """What each step was for that `v` began; told by `v` alone."""
-
 
 class Box:
     """The host, entered by ssh as root."""
@@ -54,7 +39,7 @@ class Box:
         self.name = name
         self.config = self.script("status").stdout.split()[3]
         self.folder = Path(self.config).parent
-        self._warm: subprocess.Popen[bytes] | None = None
+        self._warm: Warm | None = None
         self.web: Web | None = None
 
     def script(self, *words: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
@@ -81,40 +66,28 @@ class Box:
         self, *words: str, code: int | None = 0, timeout: float = LONG, stdin: str = "", fault: Fault = NO_FAULT
     ) -> Done:
         """The same as `run(["v", ...])`, without the seconds that Python takes to start there."""
-        request = json.dumps({"words": words, "stdin": stdin, "fault": fault})
-        done = Done(**json.loads(self._ask_warm(request, timeout)))
+        if self._warm is None or not self._warm.alive:
+            self._warm = self._start_warm()
+        try:
+            done = self._warm.ask(words, timeout, stdin=stdin, fault=fault)
+        except TimeoutError:
+            self.end_warm()
+            raise
         if code is not None:
             assert done.returncode == code, f"v {words}\nexited with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def _ask_warm(self, request: str, timeout: float) -> bytes:
-        if self._warm is None or self._warm.poll() is not None:
-            self._warm = self._start_warm()
-        assert self._warm.stdin and self._warm.stdout
-        self._warm.stdin.write(request.encode() + b"\n")
-        self._warm.stdin.flush()
-        answer, end = b"", time.monotonic() + timeout
-        while not answer.endswith(b"\n"):
-            if not select.select([self._warm.stdout], [], [], max(end - time.monotonic(), 0))[0]:
-                self.end_warm()
-                pytest.fail(f"not done after {timeout:.0f} s: {request}")
-            block = os.read(self._warm.stdout.fileno(), 1 << 16)
-            assert block, f"it ended: {request}"
-            answer += block
-        return answer
-
-    def _start_warm(self) -> subprocess.Popen[bytes]:
-        for path in ("tests/box/warm.py", "tests/host/driver.py"):
-            self.write(f"/root/warm/{path}", (TREE / path).read_text())
-        command = "cd /root && PYTHONPATH=/root/warm exec /opt/virshle/bin/python -m tests.box.warm"
-        return subprocess.Popen([*self.ssh(), command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def _start_warm(self) -> Warm:
+        for name in ("__main__.py", "driver.py"):
+            self.write(f"/root/warm/tests/warm/{name}", (TREE / "tests/warm" / name).read_text())
+        command = "cd /root && PYTHONPATH=/root/warm exec /opt/virshle/bin/python -m tests.warm"
+        return Warm(subprocess.Popen([*self.ssh(), command], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
 
     def end_warm(self) -> None:
         """As its host ended, or what it does lasts too long."""
         if self._warm is not None:
-            self.run("pkill -KILL -f '[t]ests.box.warm'", code=None)
-            self._warm.kill()
-            self._warm.communicate()
+            self.run("pkill -KILL -f '[t]ests.warm'", code=None)
+            self._warm.end()
             self._warm = None
 
     def has_cloud_hypervisor(self) -> bool:

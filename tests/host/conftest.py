@@ -22,7 +22,7 @@ from virshle.service.check import check
 from virshle.service.node import Node
 
 V = Path(sys.executable).with_name("v")
-DRIVER = Path(__file__).with_name("driver.py")
+DRIVER = Path(__file__).parents[1] / "warm" / "driver.py"
 LONG = 300.0
 """Seconds: a generous bound for anything that boots under emulation on a busy machine."""
 

@@ -1,19 +1,23 @@
 """Runs `v` and does something to it at a step of its plan: `driver.py ACTION MOMENT NUMBER LIST -- v's arguments`.
 
 ACTION: `none`; `kill` (SIGKILL to itself); `interrupt` (SIGINT, as Ctrl-C); `fill:FOLDER` (no space is left there);
-`sh:COMMAND`. MOMENT: `before` or `after` the step of that NUMBER, from 1. LIST: a file that gets a line for each step
-begun.
+`sh:COMMAND`; and of the step's command, before it begins: `fail` (it does nothing and says so), `lie` (it does its
+work and says that it failed), `hang` (it is killed when its time is over, which is one second then).
+MOMENT: `before` or `after` the step of that NUMBER, from 1. LIST: a file that gets a line for each step begun.
 """
 
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from virshle.cli.main import main
-from virshle.plan import Step, executor
+from virshle.exec import find_program
+from virshle.plan import Run, Step, executor
 
 
 def fill(folder: Path) -> None:
@@ -25,8 +29,37 @@ def fill(folder: Path) -> None:
             pass
 
 
-def do(action: str) -> None:
+WRAPPERS = {
+    "fail": "exit 1",
+    "lie": '"$real" "$@"; exit 1',
+    "hang": "exec sleep 600",
+}
+"""What comes before the real program in PATH, once."""
+
+
+def wrap(program: str, how: str) -> None:
+    if "/" in program or not (real := find_program(program)):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="vw-"))
+    folder.chmod(0o755)
+    wrapper = folder / program
+    wrapper.write_text(f'#!/bin/sh\nreal={real}\nrm -- "$0"\n{WRAPPERS[how]}\n')
+    wrapper.chmod(0o755)
+    os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+    if how == "hang":
+        communicate = subprocess.Popen.communicate
+
+        def hasty(self: Any, input: Any = None, timeout: float | None = None) -> Any:
+            return communicate(self, input, 1 if timeout is None else min(timeout, 1))
+
+        subprocess.Popen.communicate = hasty  # type: ignore[method-assign]
+
+
+def do(action: str, step: Step) -> None:
     match action.partition(":"):
+        case ("fail" | "lie" | "hang", _, _):
+            if isinstance(step, Run):
+                wrap(step.command.argv[0], action)
         case ("kill", _, _):
             os.kill(os.getpid(), signal.SIGKILL)
         case ("interrupt", _, _):
@@ -47,7 +80,7 @@ def play(action: str, moment: str, number: int, steps: Path, words: Sequence[str
             with steps.open("a") as file:
                 file.write(step.why + "\n")
         if now == moment and seen[now] == number:
-            do(action)
+            do(action, step)
 
     executor.observers.append(observe)
     sys.argv = ["v", *words]

@@ -1,4 +1,4 @@
-"""Runs in the box: `v`, imported once and forked for each command, as its start takes a second there.
+"""`v`, imported once and forked for each command, as its start takes most of the time of a test that runs it often.
 
 A request is a line of JSON, and so is its answer:
 {"words": ["ls"], "stdin": "", "fault": ["kill", "after", 3]}
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import virshle
-from tests.host.driver import play
+from tests.warm.driver import play
 
 
 def run(request: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""The campaign: `scripts/faults`."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+
+import click
+
+from tests.faults.lab import lab
+from tests.faults.operations import KINDS, OPERATIONS, Case, cases
+
+
+@click.command()
+@click.option("--sample", type=click.IntRange(1), help="Only so many, chosen at random.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--operation", "chosen", multiple=True, type=click.Choice([one.name for one in OPERATIONS]))
+def main(sample: int | None, seed: int, chosen: tuple[str, ...]) -> None:
+    """Make a fault at every step of every operation, and look what became of the VMs. Exits with 1 where one of them,
+    or anything else, was lost or left."""
+    wrong: list[tuple[Case, list[str]]] = []
+    counts: Counter[tuple[str, str]] = Counter()
+    ends: Counter[tuple[str, int]] = Counter()
+    with lab() as here:
+        todo = [case for one in OPERATIONS if not chosen or one.name in chosen for case in cases(one, here.steps(one))]
+        if sample is not None:
+            todo = random.Random(seed).sample(todo, min(sample, len(todo)))
+        for number, case in enumerate(todo, 1):
+            click.echo(f"\r{number}/{len(todo)} {case}\033[K", nl=False, err=True)
+            code, found = here.run(case)
+            ends[case.kind, code] += 1
+            counts[case.operation.name, case.kind] += 1
+            if found:
+                wrong.append((case, found))
+                click.echo(f"\n{case}\n  " + "\n  ".join(found), err=True)
+    click.echo(err=True)
+    click.echo(table(counts))
+    for kind in KINDS:
+        codes = ", ".join(f"{count} with {code}" for (one, code), count in sorted(ends.items()) if one == kind)
+        click.echo(f"{kind}: the command ended {codes or 'never'}")
+    click.echo(f"\n{len(todo)} faults, {len(wrong)} with violations")
+    sys.exit(1 if wrong else 0)
+
+
+def table(counts: Counter[tuple[str, str]]) -> str:
+    head = ("operation", *KINDS)
+    rows = [(one.name, *(str(counts[one.name, kind] or "") for kind in KINDS)) for one in OPERATIONS]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
+
+
+if __name__ == "__main__":
+    main()
