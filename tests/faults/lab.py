@@ -156,7 +156,8 @@ def lab() -> Iterator[Lab]:
         with image.open("wb") as file:
             file.write(b"\x55" * 2**20)
             file.truncate(2**22)
-        host = _SmallHost(folder, {"HOME": str(folder)})
+        (folder / "tmp").mkdir(mode=0o1777)
+        host = _SmallHost(folder, {"HOME": str(folder), "TMPDIR": str(folder / "tmp")})
         host.configure(_CONFIG.format(image=image))
         made = Lab(host)
         yield made

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from virshle.cli.main import main
@@ -43,9 +44,12 @@ def wrap(program: str, how: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix="vw-"))
     folder.chmod(0o755)
     wrapper = folder / program
-    wrapper.write_text(f'#!/bin/sh\nreal={real}\nrm -- "$0"\n{WRAPPERS[how]}\n')
+    path = os.environ["PATH"]
+    # Neither itself nor what it calls comes by it again.
+    lines = ("#!/bin/sh", f"real={quote(real)} PATH={quote(path)}", 'rm -- "$0"', WRAPPERS[how], "")
+    wrapper.write_text("\n".join(lines))
     wrapper.chmod(0o755)
-    os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+    os.environ["PATH"] = f"{folder}:{path}"
     if how == "hang":
         communicate = subprocess.Popen.communicate
 
