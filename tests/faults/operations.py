@@ -61,7 +61,7 @@ class Case:
 
     @property
     def accepted(self) -> list[dict[str, str]]:
-        """What there may be after a second try. A VM whose VMM was killed has crashed, and only a start changes that."""
+        """What there may be after a second try. A VM whose VMM was killed has crashed until it is started."""
         wanted = self.operation.wanted
         if self.kind == "VMM killed" and self.operation.runs:
             return [wanted, dict.fromkeys(wanted, "crashed")]
