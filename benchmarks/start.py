@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -96,13 +97,10 @@ def _rows(place: _Place, rounds: int) -> list[Row]:
         place.v("delete", "--force", "web")
         return took
 
-    def bare() -> float:
-        return _bare(place)
-
     rows: list[Row] = []
-    took, peer = medians(rounds, ours, bare)
+    took, peer = medians(rounds, ours, lambda: _bare(place))
     what = f"v create --start to the guest's first words, {place.vmm}"
-    wait = sorted(waits)[len(waits) // 2]
+    wait = statistics.median(waits)
     goal = f"<= {_WAIT_GOAL * 1000:g} ms"
     return [
         at_most_times(what, took, f"cp, {_PROGRAMS[place.vmm]} ...", peer, 1.1, 0.1),

@@ -167,7 +167,7 @@ def held(folder: Path) -> bool:
     except ConflictError:
         return True
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        pass
     return False
 
 

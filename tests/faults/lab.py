@@ -17,9 +17,6 @@ from pathlib import Path
 from tests.faults.operations import Case, Operation
 from tests.host.conftest import Host
 from tests.warm.client import NO_FAULT, Done, Fault, Warm
-from virshle.config.paths import Paths
-from virshle.service.check import Report, check
-from virshle.service.node import Node
 
 _SIZE = "64m"
 _SECONDS = 120.0
@@ -95,7 +92,7 @@ class Lab:
         right = done.returncode in (killed or _CODES)
         wrong = [] if right else [f"it ended with {done.returncode}: {done.stderr}"]
         wrong += [f"a traceback: {done.stderr}"] if "Traceback" in done.stderr else []
-        wrong += [f"at once: {one}" for one in self._report().violations]
+        wrong += [f"at once: {one}" for one in self.host.report().violations]
         again = self.v(*case.operation.words)
         states = self.states()
         if not case.accepts(states):
@@ -103,7 +100,7 @@ class Lab:
         # Whatever changes VMs cleans what was left.
         self.v("create", "-t", "plain", "last")
         self.v("delete", "last")
-        report = self._report()
+        report = self.host.report()
         wrong += [f"in the end: {one}" for one in [*report.violations, *report.leftovers]]
         wrong += [f"the VM that nobody touched: {now}" for now in [self._look_at_kept()] if now != self._kept]
         self.clear()
@@ -123,10 +120,6 @@ class Lab:
 
     def clear(self) -> None:
         self.v("delete", "--force", *self.states(), "--yes")
-
-    def _report(self) -> Report:
-        origins = {"state": "faults", "run": "faults", "config": "faults"}
-        return check(Node(Paths(self.host.state, self.host.run, self.host.config, origins)))
 
     def _look_at_kept(self) -> tuple[object, ...]:
         """Its process, its state, and every byte of its files that do not change by themselves."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.warm.client import NO_FAULT, Fault
+from tests.warm.client import Fault
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,3 @@ def cases(operation: Operation, steps: int) -> Iterator[Case]:
         if kind.startswith("VMM") and not (operation.runs or operation.name == "start"):
             continue
         yield from (Case(operation, kind, step) for step in range(1, steps + 1))
-
-
-__all__ = ["KINDS", "NO_FAULT", "OPERATIONS", "Case", "Operation", "cases"]

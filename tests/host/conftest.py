@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from virshle.config.paths import Paths
-from virshle.service.check import check
+from virshle.service.check import Report, check
 from virshle.service.node import Node
 
 V = Path(sys.executable).with_name("v")
@@ -95,11 +95,15 @@ class Host:
                     found.append(int(path.parent.name))
         return found
 
+    def report(self) -> Report:
+        """Of `v doctor`'s check of all there is of VMs."""
+        origins = {"state": "test", "run": "test", "config": "test"}
+        return check(Node(Paths(self.state, self.run, self.config, origins)))
+
     def check(self) -> None:
         """Nothing is wrong, and nothing without an owner: what every test may rely on after the next changing command,
         which leaves nothing to be cleaned either."""
-        origins = {"state": "test", "run": "test", "config": "test"}
-        report = check(Node(Paths(self.state, self.run, self.config, origins)))
+        report = self.report()
         assert (report.violations, report.leftovers) == ([], [])
         rows = self.ls()
         assert report.whole == len(rows)

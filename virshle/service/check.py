@@ -109,8 +109,8 @@ def _runtime(seen: Seen) -> Iterator[Violation]:
 def _links(seen: Seen) -> Iterator[Violation]:
     """Names and numbers that lead to no VM, or to one that does not have them. Those of VMs that are gone, and those
     that are missing, are leftovers."""
+    vms = {vm.entry.uuid: vm for vm in seen.vms}
     for kind, folder in (("name", seen.layout.names), ("id", seen.layout.ids)):
-        vms = {vm.entry.uuid: vm for vm in seen.vms}
         for path in _listed(folder):
             owner = link_owner(path)
             if owner is None:
