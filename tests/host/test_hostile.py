@@ -29,13 +29,16 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody0000000000000000000
 @contextmanager
 def _traced(bare: Host, host: Host, *words: str) -> Iterator[list[list[str]]]:
     """Every program that was run, by whomever, as its words: known when the last of them has ended, after the block."""
-    trace = bare.folder / "trace"
-    strace = ["strace", "-f", "-qq", "-s", "100000", "-e", "trace=execve", "-o", str(trace)]
+    # A file for each process: in one for all, a call that another process interrupts is told in two lines.
+    traces = bare.folder / f"trace-{len(list(bare.folder.glob('trace-*')))}"
+    traces.mkdir()
+    strace = ["strace", "-ff", "-qq", "-s", "100000", "-e", "trace=execve", "-o", str(traces / "of")]
     process = subprocess.Popen([*strace, str(V), *words], env=host.environment(), stdin=subprocess.DEVNULL)
     ran: list[list[str]] = []
     yield ran
     assert process.wait(timeout=LONG) == 0
-    lines = re.findall(r'execve\("(?:[^"\\]|\\.)*", \[(.*)\], 0x\S+ .*\) = 0', trace.read_text())
+    told = "".join(path.read_text() for path in sorted(traces.iterdir()))
+    lines = re.findall(r'execve\("(?:[^"\\]|\\.)*", \[(.*)\], 0x\S+ .*\) = 0', told)
     # strace writes strings as C does, which Python reads too.
     ran += [[ast.literal_eval(word) for word in re.findall(r'"(?:[^"\\]|\\.)*"', line)] for line in lines]
 
