@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from virshle.errors import ConflictError, HostError, TimedOutError
 from virshle.model.vm import Vm
-from virshle.plan import Apply, Gone, Plan, Run, Wait
+from virshle.plan import Apply, Gone, Plan, Run, Step, Wait
+from virshle.service import show
 from virshle.service.node import Node
 from virshle.service.start import end_steps, over_step
 from virshle.store import Entry
@@ -52,7 +53,7 @@ def _switch(node: Node, target: Entry, wanted: State) -> bool:
 class Stopped:
     vm: Vm
     how: str
-    """ "already", "gracefully", "by force", or "before its guest began"."""
+    """ "already", "gracefully", "by force", "before its guest began", or "as it had crashed"."""
 
 
 def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.0) -> Stopped:
@@ -65,7 +66,7 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
         vm, place = entry.whole(), node.place(entry.uuid)
         process = node.process(vm.uuid)
         if process is None:
-            return Stopped(vm, "already")
+            return Stopped(vm, _lay_to_rest(node, apply, entry))
         if state_of(place) == "starting":
             # There is no guest yet that could power off, nor anything of it to lose.
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
@@ -83,6 +84,24 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
             how = "by force"
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
     return Stopped(vm, how)
+
+
+def _lay_to_rest(node: Node, apply: Apply, entry: Entry) -> str:
+    """Of a VM that does not run: a crash has been seen then, and is forgotten."""
+    if show.state_of(node, entry) != "crashed":
+        return "already"
+    place = node.place(entry.uuid)
+    apply(node.plan(entry.whole(), over_step(place), *_forget_unit(entry, place)))
+    return "as it had crashed"
+
+
+def _forget_unit(entry: Entry, place: Place) -> list[Step]:
+    """For one whose VMM is gone, while the VM is there: of a VM that is gone nobody knows what its unit was."""
+    if not systemd_runs() or not place.record.exists():
+        return []
+    launch = read_launch(place)
+    unit = (launch and launch.unit) or unit_name(entry.name)
+    return [Run("let systemd forget that it failed", forget(unit))]
 
 
 def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> None:
@@ -121,12 +140,8 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
         journal = command_log(entry.folder)
         if process:
             apply(Plan(entry.name, end_steps(entry.name, place, process), journal))
-        if systemd_runs() and place.record.exists():
-            # Also of a start that failed, of which nothing else is left. While the VM is there: of one that is gone
-            # nobody knows any more what its unit was.
-            launch = read_launch(place)
-            unit = (launch and launch.unit) or unit_name(entry.name)
-            apply(Plan(entry.name, [Run("let systemd forget that it failed", forget(unit))], journal))
+        # Also of a start that failed, of which nothing else is left.
+        apply(Plan(entry.name, _forget_unit(entry, place), journal))
         with node.registry():
             apply(Plan(entry.name, leave(node.layout, entry.uuid), journal))
         apply(Plan(entry.name, remove(node.layout, entry.uuid)))

@@ -13,7 +13,8 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from virshle.errors import HostError, TimedOutError
 from virshle.rpc import Http, Qmp
-from virshle.service.node import Node
+from virshle.service.create import Order, create
+from virshle.service.node import Entry, Node
 from virshle.store import Layout
 from virshle.vmm import cloud_hypervisor
 
@@ -142,3 +143,11 @@ def root(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
 def systemd(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And systemd does."""
     monkeypatch.setattr("virshle.vmm.systemd._BOOTED", tmp_path)
+
+
+@pytest.fixture
+def web(node: Node, host: FakeHost) -> Entry:
+    """Created and stopped."""
+    create(node, Order("t", "web"))
+    host.calls.clear()
+    return node.store.find("web")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.service.conftest import CloudGuest, Guest
+from tests.unit.service.conftest import CloudGuest
 from tests.unit.support import make_vm, put_vm, told, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
 from virshle.errors import ConflictError, HostError, TimedOutError
@@ -20,6 +20,8 @@ from virshle.store import Layout
 from virshle.vmm.cloud_hypervisor import CloudHypervisor
 from virshle.vmm.driver import Launch, Place
 from virshle.vmm.qemu import Qemu
+
+pytestmark = pytest.mark.usefixtures("guest")
 
 CLOUD = replace(LAUNCH, hypervisor="cloud-hypervisor", cid=3)
 
@@ -125,12 +127,6 @@ def test_any_of_several_will_do(tmp_path: Path) -> None:
     (tmp_path / "b b").write_text("Y\n")
     assert either.holds()
     assert either.shell() == f"{{ {first.shell()} || {second.shell()}; }}"
-
-
-@pytest.fixture
-def web(node: Node, guest: Guest) -> Entry:
-    create(node, Order("t", "web"))
-    return node.store.find("web")
 
 
 def test_a_guest_is_ready_when_it_says_so(web: Entry, node: Node, host: FakeHost) -> None:

@@ -13,7 +13,6 @@ from tests.unit.service.conftest import CloudGuest, Guest
 from tests.unit.support import record_of
 from virshle.errors import ConflictError, HostError
 from virshle.exec.process import recorded
-from virshle.service.create import Order, create
 from virshle.service.lifecycle import pause, resume, stop
 from virshle.service.node import Entry, Node
 from virshle.service.select import Selection, select
@@ -21,12 +20,6 @@ from virshle.service.show import Row, details, row
 from virshle.service.start import start
 
 ANOTHER_BOOT = "00000000-0000-0000-0000-000000000000"
-
-
-@pytest.fixture
-def web(node: Node, host: FakeHost) -> Entry:
-    create(node, Order("t", "web"))
-    return node.store.find("web")
 
 
 @pytest.fixture
@@ -158,8 +151,10 @@ def test_one_that_crashed_is_started_again(qemu_web: Entry, node: Node, host: Fa
     assert (_shown(node).state, _shown(node).problem) == ("running", None)
 
 
-def test_one_that_crashed_is_stopped_already(qemu_web: Entry, node: Node, host: FakeHost) -> None:
+def test_a_stop_lays_one_that_crashed_to_rest(qemu_web: Entry, node: Node, host: FakeHost) -> None:
     host.die()
+    assert stop(node, qemu_web).how == "as it had crashed"
+    assert _shown(node).state == "stopped"
     assert stop(node, qemu_web).how == "already"
 
 

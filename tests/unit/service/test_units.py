@@ -9,9 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.service.conftest import Guest
 from virshle.errors import ConflictError, HostError
-from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.show import row
@@ -19,15 +17,10 @@ from virshle.service.start import start
 from virshle.store.layout import definition
 from virshle.vmm.systemd import forget
 
+pytestmark = pytest.mark.usefixtures("guest")
+
 UNIT = "virshle-vm-web"
 FORGET = forget(UNIT).argv
-
-
-@pytest.fixture
-def web(node: Node, host: FakeHost, guest: Guest) -> Entry:
-    create(node, Order("t", "web"))
-    host.calls.clear()
-    return node.store.find("web")
 
 
 def _crash(web: Entry, host: FakeHost) -> None:
