@@ -16,7 +16,8 @@ from tests.faults.operations import KINDS, OPERATIONS, Case, cases
 @click.option("--sample", type=click.IntRange(1), help="Only so many, chosen at random.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--operation", "chosen", multiple=True, type=click.Choice([one.name for one in OPERATIONS]))
-def main(sample: int | None, seed: int, chosen: tuple[str, ...]) -> None:
+@click.option("--fault", "kinds", multiple=True, type=click.Choice(KINDS))
+def main(sample: int | None, seed: int, chosen: tuple[str, ...], kinds: tuple[str, ...]) -> None:
     """Make a fault at every step of every operation, and look what became of the VMs. Exits with 1 where one of them,
     or anything else, was lost or left."""
     wrong: list[tuple[Case, list[str]]] = []
@@ -24,6 +25,7 @@ def main(sample: int | None, seed: int, chosen: tuple[str, ...]) -> None:
     ends: Counter[tuple[str, int]] = Counter()
     with lab() as here:
         todo = [case for one in OPERATIONS if not chosen or one.name in chosen for case in cases(one, here.steps(one))]
+        todo = [case for case in todo if not kinds or case.kind in kinds]
         if sample is not None:
             todo = random.Random(seed).sample(todo, min(sample, len(todo)))
         for number, case in enumerate(todo, 1):

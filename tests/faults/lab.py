@@ -10,15 +10,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.faults.disk import Disk
 from tests.faults.operations import Case, Operation
 from tests.host.conftest import Host
 from tests.warm.client import NO_FAULT, Done, Fault, Warm
 
-_SIZE = "64m"
+_SIZE = 64 * 2**20
 _SECONDS = 120.0
 _KEPT = "kept"
 _CONFIG = """
@@ -41,24 +44,26 @@ class _SmallHost(Host):
 
 
 class Lab:
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.fs = host.folder / "fs"
+    def __init__(self, host: Host, disk: Disk) -> None:
+        self.host, self.disk = host, disk
         env = host.environment()
         tree = Path(__file__).parents[2]
         server = [sys.executable, "-m", "tests.warm"]
         pipe = subprocess.PIPE
         self._warm = Warm(subprocess.Popen(server, cwd=tree, env=env, stdin=pipe, stdout=pipe))
         self.v("create", "-t", "plain", _KEPT)
+        self._start_kept()
+
+    def _start_kept(self) -> None:
         self.v("start", _KEPT)
         self.v("pause", _KEPT)
+        # Its seed disk is made at each start, and so may be lost.
+        self.disk.flush()
         self._kept = self._look_at_kept()
 
     def end(self) -> None:
         self._warm.end()
-        for pid in self.host.vmms():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._kill_vmms()
 
     def v(self, *words: str, fault: Fault = NO_FAULT) -> Done:
         return self._warm.ask(words, _SECONDS, fault=fault)
@@ -85,14 +90,23 @@ class Lab:
     def run(self, case: Case) -> tuple[int, list[str]]:
         """The exit code of the command that the fault was made to, and what was violated."""
         self._bring(case.operation)
-        done = self.v(*case.operation.words, fault=case.fault(str(self.fs), self._vmms()))
+        kept = self._kept.pid
+        assert kept
+        done = self.v(*case.operation.words, fault=case.fault(self.disk, kept))
+        finished = case.kind == "power cut" and done.returncode == 0
+        if finished:
+            subprocess.run(["sh", "-c", self.disk.cut], check=True)
+        if case.ends_all:
+            self._host_goes_down(case)
         self._mend()
         # A stop has other steps where the VMM is quick, and of a step that failed no end is told.
-        killed = {"kill before": [-9], "kill after": [-9, 0]}.get(case.kind, []) if len(done.steps) >= case.step else []
-        right = done.returncode in (killed or _CODES)
+        killed = {"kill before": [-9], "power cut": [-9], "kill after": [-9, 0]}.get(case.kind, [])
+        right = done.returncode in (killed if killed and len(done.steps) >= case.step else _CODES)
         wrong = [] if right else [f"it ended with {done.returncode}: {done.stderr}"]
         wrong += [f"a traceback: {done.stderr}"] if "Traceback" in done.stderr else []
         wrong += [f"at once: {one}" for one in self.host.report().violations]
+        if finished and not case.keeps(states := self.states()):
+            wrong.append(f"it was done, and then there was {states}")
         again = self.v(*case.operation.words)
         states = self.states()
         if not case.accepts(states):
@@ -102,18 +116,32 @@ class Lab:
         self.v("delete", "last")
         report = self.host.report()
         wrong += [f"in the end: {one}" for one in [*report.violations, *report.leftovers]]
-        wrong += [f"the VM that nobody touched: {now}" for now in [self._look_at_kept()] if now != self._kept]
+        now = self._look_at_kept()
+        if now != (replace(self._kept, state=now.state, pid=None) if case.ends_all else self._kept):
+            wrong.append(f"the VM that nobody touched was {self._kept} and is {now}")
         self.clear()
+        if case.ends_all:
+            self._start_kept()
         return done.returncode, wrong
 
-    def _vmms(self) -> str:
-        """Of the VM web: its name is in the arguments of QEMU."""
-        return "'[g]uest=web '"
+    def _host_goes_down(self, case: Case) -> None:
+        """And comes up again: nothing runs, and the runtime folder is gone."""
+        self._kill_vmms()
+        if case.kind == "power cut":
+            self.disk.cut_power()
+        else:
+            self.disk.repair()
+        shutil.rmtree(self.host.run)
+
+    def _kill_vmms(self) -> None:
+        while pids := self.host.vmms():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
 
     def _mend(self) -> None:
-        while Path("/proc/self/mounts").read_text().count(f" {self.fs} ") > 1:
-            subprocess.run(["umount", "--lazy", self.fs], check=True)
-        (self.fs / "filler").unlink(missing_ok=True)
+        self.disk.mend()
         for pid in self.host.vmms():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -121,8 +149,7 @@ class Lab:
     def clear(self) -> None:
         self.v("delete", "--force", *self.states(), "--yes")
 
-    def _look_at_kept(self) -> tuple[object, ...]:
-        """Its process, its state, and every byte of its files that do not change by themselves."""
+    def _look_at_kept(self) -> _Kept:
         info = json.loads(self.v("info", _KEPT, "--format", "json").stdout)
         folder = Path(info["folder"])
         sums = {
@@ -130,7 +157,18 @@ class Lab:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.parent.name in ("disk", "boot")
         }
-        return info["state"], info.get("run", {}).get("pid"), (folder / "vm.json").read_text(), sums
+        pid = info.get("run", {}).get("pid") if info["state"] in ("running", "paused") else None
+        return _Kept(info["state"], pid, (folder / "vm.json").read_text(), sums)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Its state, its process, and every byte of its files that do not change by themselves."""
+
+    state: str
+    pid: int | None
+    definition: str
+    sums: dict[str, str]
 
 
 _CODES = (0, 3, 4, 5, 6, 8, 130)
@@ -142,11 +180,10 @@ def lab() -> Iterator[Lab]:
     folder = Path(tempfile.mkdtemp(prefix="vf-", dir="/tmp"))
     # The user as whom root's VMMs run must be able to pass.
     folder.chmod(0o711)
-    fs = folder / "fs"
-    fs.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZE},mode=0711", "tmpfs", fs], check=True)
-    made = None
-    try:
+    with ExitStack() as after:
+        after.callback(shutil.rmtree, folder)
+        disk = Disk(folder / "fs", _SIZE)
+        after.callback(disk.end)
         image = folder / "image.raw"
         with image.open("wb") as file:
             file.write(b"\x55" * 2**20)
@@ -154,10 +191,6 @@ def lab() -> Iterator[Lab]:
         (folder / "tmp").mkdir(mode=0o1777)
         host = _SmallHost(folder, {"HOME": str(folder), "TMPDIR": str(folder / "tmp")})
         host.configure(_CONFIG.format(image=image))
-        made = Lab(host)
+        made = Lab(host, disk)
+        after.callback(made.end)
         yield made
-    finally:
-        if made:
-            made.end()
-        subprocess.run(["umount", "--lazy", fs], check=True)
-        shutil.rmtree(folder)

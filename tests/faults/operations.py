@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.faults.disk import Disk, can_break
 from tests.warm.client import Fault
 
 
@@ -46,7 +47,11 @@ KINDS = (
     "read-only",
     "VMM killed",
     "VMM stopped",
+    "power cut",
+    "I/O error",
 )
+_ENDS_ALL = ("power cut", "I/O error")
+"""After which no VMM runs."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,24 @@ class Case:
         wanted = self.operation.wanted
         if self.kind == "VMM killed" and self.operation.runs:
             return states in (wanted, dict.fromkeys(wanted, "crashed"))
-        if (self.kind.startswith("kill") or self.kind == "read-only") and len(wanted) > 1:
+        if self.ends_all and self.operation.name in ("pause", "resume"):
+            return states in ({"web": "crashed"}, {"web": "stopped"})
+        if (self.kind.startswith("kill") or self.kind in ("read-only", *_ENDS_ALL)) and len(wanted) > 1:
             return states.items() <= wanted.items()
         return states == wanted
 
-    def fault(self, state: str, vmms: str) -> Fault:
-        """`state`: the folder of a file system of its own; `vmms`: what the arguments of the VM's VMM have in them."""
+    def keeps(self, states: dict[str, str]) -> bool:
+        """Whether that may be there when the power was cut after the command had said that it was done."""
+        return set(states) == set(self.operation.wanted)
+
+    @property
+    def ends_all(self) -> bool:
+        """Whether no VMM runs after it."""
+        return self.kind in _ENDS_ALL
+
+    def fault(self, disk: Disk, kept: int) -> Fault:
+        """`kept`: the process that is not to be touched."""
+        vmms = f"$(pgrep -f '^[^ ]*(qemu-system-|cloud-hypervisor).*{disk.folder}' | grep -vx {kept})"
         action, moment = {
             "kill before": ("kill", "before"),
             "kill after": ("kill", "after"),
@@ -78,11 +95,12 @@ class Case:
             "fails": ("fail", "before"),
             "lies": ("lie", "before"),
             "hangs": ("hang", "before"),
-            "no space": (f"fill:{state}", "before"),
-            # For who opens anything from now on; what a VMM has open for writing it keeps.
-            "read-only": (f"sh:mount --bind {state} {state} && mount -o remount,bind,ro {state}", "before"),
-            "VMM killed": (f"sh:pkill -KILL -f {vmms}; true", "before"),
-            "VMM stopped": (f"sh:pkill -STOP -f {vmms}; true", "before"),
+            "no space": (f"fill:{disk.folder}", "before"),
+            "read-only": (f"sh:{disk.read_only}", "before"),
+            "VMM killed": (f"sh:kill -KILL {vmms}; true", "before"),
+            "VMM stopped": (f"sh:kill -STOP {vmms}; true", "before"),
+            "power cut": (f"sh:{disk.cut} && kill -KILL $PPID", "before"),
+            "I/O error": (f"sh:{disk.broken}", "before"),
         }[self.kind]
         return action, moment, self.step
 
@@ -92,4 +110,8 @@ def cases(operation: Operation, steps: int) -> Iterator[Case]:
     for kind in KINDS:
         if kind.startswith("VMM") and not (operation.runs or operation.name == "start"):
             continue
-        yield from (Case(operation, kind, step) for step in range(1, steps + 1))
+        if kind == "I/O error" and not can_break():
+            continue
+        # The power is cut once more when all is done and said.
+        last = steps + (kind == "power cut")
+        yield from (Case(operation, kind, step) for step in range(1, last + 1))

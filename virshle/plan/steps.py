@@ -105,6 +105,15 @@ def run(
     return Run(why, command, tuple(undo), gauge)
 
 
+def whole(part: Path, target: Path, *unless: str | Path) -> list[Step]:
+    """What was made under another name gets its own when every byte is on the disk: after a power cut too, who finds it
+    finds it whole. `unless`: words before the commands."""
+    return [
+        run("write it to the disk", *unless, "sync", "--", part),
+        run("it is whole", *unless, "mv", "-T", "--", part, target),
+    ]
+
+
 @dataclass(frozen=True)
 class Plan:
     """The steps of one phase, for one subject."""

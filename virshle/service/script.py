@@ -11,7 +11,7 @@ from virshle.disk import blank, clone
 from virshle.errors import ConflictError
 from virshle.exec.process import gone_shell
 from virshle.model.vm import Disk, KernelBoot, Vm
-from virshle.plan import Run, Step, run
+from virshle.plan import Run, Step, run, whole
 from virshle.service.node import Node
 from virshle.service.start import plan_machine
 from virshle.store import Entry, Layout
@@ -127,7 +127,7 @@ def _disk(disk: Disk, part: Path) -> list[Step]:
 def _once(target: Path, make: Callable[[Path], list[Step]]) -> str:
     """Under another name until it is whole, as its presence is all that the script looks at."""
     part = target.with_name(f".{target.name}.part")
-    return _part(_absent(target), [*make(part), run("it is whole", "mv", "-T", "--", part, target)])
+    return _part(_absent(target), [*make(part), *whole(part, target)])
 
 
 def _boot(machine: Machine) -> list[str]:

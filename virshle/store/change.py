@@ -70,6 +70,7 @@ def leave(layout: Layout, uuid: UUID) -> list[Step]:
     return [
         run("commit: the VM is no more", "mv", "-T", layout.vm(uuid), layout.leaving(uuid)),
         run("give back its name and number", "rm", "-f", "--", *owned),
+        run("write to the disk that it is gone", "sync", "--", layout.vms),
     ]
 
 

@@ -15,7 +15,7 @@ from virshle.exec import Command, find_program
 from virshle.exec import run as run_now
 from virshle.exec.run import missing
 from virshle.model.arch import Arch, host_arch
-from virshle.plan import Call, Gone, Replies, Step, Wait, run
+from virshle.plan import Call, Gone, Replies, Step, Wait, run, whole
 from virshle.rpc import Qmp, Vsock
 from virshle.vmm.account import may_open
 from virshle.vmm.driver import Choice, Launch, Machine, Place, State, Terminal, Vmm
@@ -137,7 +137,7 @@ def _variables(machine: Machine, blind: bool) -> list[Step]:
     unless = ("sh", "-c", '[ -e "$0" ] || "$@"', target) if blind else ()
     return [
         run("copy an empty store of UEFI variables", *unless, "cp", "--no-preserve=mode,ownership", "--", empty, part),
-        run("it is whole", *unless, "mv", "-T", "--", part, target),
+        *whole(part, target, *unless),
     ]
 
 
