@@ -5,7 +5,7 @@
 packages=(
 	systemd systemd-sysv libpam-systemd dbus-user-session udev kmod linux-image-cloud-amd64 initramfs-tools zstd
 	iproute2 iputils-ping nftables tcpdump openvswitch-switch kea-dhcp4-server kea-dhcp6-server kea-ctrl-agent passt
-	nix-bin qemu-system-x86 qemu-utils ovmf dosfstools mtools e2fsprogs xfsprogs btrfs-progs fdisk
+	nix-bin qemu-system-x86 qemu-utils ovmf dosfstools mtools e2fsprogs xfsprogs btrfs-progs fdisk dmsetup
 	python3 python3-venv openssh-server openssh-client ca-certificates git curl jq
 	procps psmisc socat strace tmux less sudo
 )

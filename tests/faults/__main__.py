@@ -15,15 +15,16 @@ from tests.faults.operations import KINDS, OPERATIONS, Case, cases
 @click.command()
 @click.option("--sample", type=click.IntRange(1), help="Only so many, chosen at random.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--hypervisor", type=click.Choice(["qemu", "cloud-hypervisor"]), default="qemu", show_default=True)
 @click.option("--operation", "chosen", multiple=True, type=click.Choice([one.name for one in OPERATIONS]))
 @click.option("--fault", "kinds", multiple=True, type=click.Choice(KINDS))
-def main(sample: int | None, seed: int, chosen: tuple[str, ...], kinds: tuple[str, ...]) -> None:
+def main(sample: int | None, seed: int, hypervisor: str, chosen: tuple[str, ...], kinds: tuple[str, ...]) -> None:
     """Make a fault at every step of every operation, and look what became of the VMs. Exits with 1 where one of them,
     or anything else, was lost or left."""
     wrong: list[tuple[Case, list[str]]] = []
     counts: Counter[tuple[str, str]] = Counter()
     ends: Counter[tuple[str, int]] = Counter()
-    with lab() as here:
+    with lab(hypervisor) as here:
         todo = [case for one in OPERATIONS if not chosen or one.name in chosen for case in cases(one, here.steps(one))]
         todo = [case for case in todo if not kinds or case.kind in kinds]
         if sample is not None:

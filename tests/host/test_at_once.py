@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import Host
+from tests.host.host import Host
 from tests.host.nobody import Nobody, nobody
 from tests.host.test_kill import one_image
 from virshle.config.paths import Paths

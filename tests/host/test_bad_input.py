@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import Host
+from tests.host.host import Host
 from tests.host.test_kill import one_image
 
 GPT = bytes(512) + b"EFI PART" + bytes(24) + (2**30).to_bytes(8, "little")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import LONG, Host, V
+from tests.host.host import LONG, Host, V
 
 LEAVE = b"\x1d"
 

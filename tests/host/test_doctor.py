@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.host.conftest import Host
+from tests.host.host import Host
 from tests.host.test_kill import one_image
 
 

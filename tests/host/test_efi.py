@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import LONG, Host
 from tests.host.efi import efi_image
+from tests.host.host import LONG, Host
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the test's EFI image is for x86_64")
 

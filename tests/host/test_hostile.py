@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import LONG, Host, V
+from tests.host.host import LONG, Host, V
 from tests.host.test_kill import one_image
 from tests.unit.hostile import FILES
 

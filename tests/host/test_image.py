@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import LONG, Host, V
+from tests.host.host import LONG, Host, V
 from virshle.model.arch import host_arch
 
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")

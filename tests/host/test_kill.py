@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import Host, V
+from tests.host.host import Host, V
 
 MOMENTS = ("before", "after")
 

@@ -8,7 +8,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tests.host.conftest import Host
+from tests.host.host import Host
 from virshle.model.arch import host_arch
 from virshle.vmm.kvm import kvm_problem
 

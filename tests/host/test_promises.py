@@ -10,7 +10,7 @@ import subprocess
 import time
 from uuid import uuid4
 
-from tests.host.conftest import Host, V
+from tests.host.host import Host, V
 from tests.host.test_kill import one_image
 
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.host.conftest import LONG, Host
+from tests.host.host import LONG, Host
 from virshle.userdata import key_file
 
 ODD = "a b'c\"d $(touch x) `touch x`;&*,\ntouch x\n#"

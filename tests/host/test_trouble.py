@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.host.conftest import DRIVER, Host, V
+from tests.host.host import DRIVER, Host, V
 from tests.host.test_bad_input import refused
 from tests.host.test_kill import one_image
 
