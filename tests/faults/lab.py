@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults.disk import Disk
-from tests.faults.operations import Case, Operation
+from tests.faults.operations import IMAGE, Case, Operation
 from tests.host.host import Host
 from tests.warm.client import NO_FAULT, Done, Fault, Warm
 from virshle.vmm.systemd import systemd_runs
@@ -34,6 +34,16 @@ hypervisor = "{hypervisor}"
 [[template.vm.disk]]
 name = "os"
 {image}
+[[image]]
+name = "made"
+file = "{file}"
+"""
+_NIX = """derivation {
+  name = "made";
+  system = builtins.currentSystem;
+  builder = "/bin/sh";
+  args = [ "-c" "printf %512s > $out" ];
+}
 """
 
 
@@ -71,9 +81,12 @@ class Lab:
         return self._warm.ask(words, _SECONDS, fault=fault)
 
     def states(self) -> dict[str, str]:
-        """Of all VMs but the one that nobody may harm."""
+        """Of all VMs but the one that nobody may harm, and of the image."""
         rows = json.loads(self.v("ls", "--format", "json").stdout)
-        return {row["name"]: row["state"] for row in rows if row["name"] != _KEPT}
+        images = json.loads(self.v("image", "ls", "--format", "json").stdout)
+        built = any(row["built"] and row["name"] == IMAGE.split()[1] for row in images)
+        vms = {row["name"]: row["state"] for row in rows if row["name"] != _KEPT}
+        return vms | ({IMAGE: "built"} if built else {})
 
     def steps(self, operation: Operation) -> int:
         """How many steps it has when nothing goes wrong."""
@@ -151,7 +164,11 @@ class Lab:
                 os.kill(pid, signal.SIGCONT)
 
     def clear(self) -> None:
-        self.v("delete", "--force", *self.states(), "--yes")
+        there = self.states()
+        if there.pop(IMAGE, None):
+            self.v("image", "gc")
+        if there:
+            self.v("delete", "--force", *there, "--yes")
 
     def _look_at_kept(self) -> _Kept:
         info = json.loads(self.v("info", _KEPT, "--format", "json").stdout)
@@ -192,7 +209,10 @@ def lab(hypervisor: str = "qemu") -> Iterator[Lab]:
         after.callback(disk.end)
         (folder / "tmp").mkdir(mode=0o1777)
         host = _SmallHost(folder, {"HOME": str(folder), "TMPDIR": str(folder / "tmp")})
-        host.configure(_CONFIG.format(hypervisor=hypervisor, image=_file(folder) if small else _tiny(host)))
+        host.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
+        (folder / "made.nix").write_text(_NIX)
+        image = _file(folder) if small else _tiny(host)
+        host.configure(_CONFIG.format(hypervisor=hypervisor, image=image, file=folder / "made.nix"))
         made = Lab(host, disk)
         after.callback(made.end)
         yield made

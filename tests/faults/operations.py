@@ -14,7 +14,7 @@ class Operation:
     name: str
     words: tuple[str, ...]
     wanted: dict[str, str]
-    """What there is in the end: each VM by name, and its state."""
+    """What there is in the end: each VM by name, and its state; and the image."""
     before: tuple[tuple[str, ...], ...] = ()
     """The commands after which it is asked for."""
 
@@ -24,6 +24,9 @@ class Operation:
         return any(words[0] == "start" for words in self.before)
 
 
+IMAGE = "image made"
+"""Among what there is: a built image that no VM has."""
+_BUILD = ("image", "build", "made")
 _CREATE, _START, _PAUSE = ("create", "-t", "plain", "web"), ("start", "web"), ("pause", "web")
 OPERATIONS = (
     Operation("create", _CREATE, {"web": "stopped"}),
@@ -33,6 +36,8 @@ OPERATIONS = (
     Operation("delete", ("delete", "web"), {}, (_CREATE,)),
     Operation("delete running", ("delete", "--force", "web"), {}, (_CREATE, _START)),
     Operation("pause", _PAUSE, {"web": "paused"}, (_CREATE, _START)),
+    Operation("image build", _BUILD, {IMAGE: "built"}),
+    Operation("image gc", ("image", "gc"), {}, (_BUILD,)),
     Operation("resume", ("resume", "web"), {"web": "running"}, (_CREATE, _START, _PAUSE)),
 )
 
@@ -77,8 +82,9 @@ class Case:
         return states == wanted
 
     def keeps(self, states: dict[str, str]) -> bool:
-        """Whether that may be there when the power was cut after the command had said that it was done."""
-        return set(states) == set(self.operation.wanted)
+        """Whether that may be there when the power was cut after the command had said that it was done. An image can
+        be built again."""
+        return {*states} - {IMAGE} == {*self.operation.wanted} - {IMAGE}
 
     @property
     def ends_all(self) -> bool:
