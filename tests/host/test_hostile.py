@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.host.host import LONG, Host, V
+from tests.host.readable import readable
 from tests.host.test_kill import one_image
 from tests.unit.hostile import FILES
 
 ODD = "$(touch x) `touch x`;'\"\ntouch x\n&*,%"
-OTHER = "nobody"
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED LOUDLY: only root can be somebody else")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody0000000000000000000000000 ada"
 
@@ -166,31 +165,6 @@ def test_an_odd_thing_in_the_place_of_a_vm_stops_nobody(kind: str, bare: Host) -
     bare.v("delete", "web", "other", "--yes")
 
 
-_READ = """
-import os, socket, sys
-for path in sys.stdin.read().split("\\0"):
-    try:
-        if os.path.isdir(path):
-            os.listdir(path)
-        elif path.endswith((".sock", "vsock", "vsock_9000")):
-            socket.socket(socket.AF_UNIX).connect(path)
-        else:
-            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        print(path)
-    except OSError:
-        pass
-"""
-
-
-def _readable(paths: list[Path]) -> set[str]:
-    """Of these, what another user can read, list or connect to."""
-    words = ["setpriv", f"--reuid={OTHER}", "--regid=nogroup", "--clear-groups", "--", sys.executable, "-c", _READ]
-    # Not the interpreter of a folder that user may not enter.
-    words[words.index(sys.executable)] = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin") or sys.executable
-    done = subprocess.run(words, input="\0".join(map(str, paths)), text=True, capture_output=True, check=True)
-    return set(done.stdout.splitlines())
-
-
 @ROOT
 def test_another_user_reads_nothing_of_a_vm_and_no_secret_is_told(bare: Host, started: Callable[[], str]) -> None:
     said = started()
@@ -198,8 +172,8 @@ def test_another_user_reads_nothing_of_a_vm_and_no_secret_is_told(bare: Host, st
     files = {path.name for path in paths}
     assert {"os", "vm.json", "qmp.sock", "console.log", "id_ed25519", "user-data", ".seed", "launch.json"} <= files
     # How it is run is no secret: ps shows it to everybody.
-    assert {Path(path).name for path in _readable(paths)} == {"vmm.sh"}
-    assert _readable([Path("/etc/passwd"), Path("/usr")]) == {"/etc/passwd", "/usr"}
+    assert {Path(path).name for path in readable(paths)} == {"vmm.sh"}
+    assert readable([Path("/etc/passwd"), Path("/usr")]) == {"/etc/passwd", "/usr"}
 
     private = (bare.state / "key/id_ed25519").read_text().splitlines()[1:-1]
     assert private
