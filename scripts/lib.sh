@@ -36,7 +36,7 @@ package() { # PROGRAM -> its package on Debian and its kin
 	libvirtd) echo libvirt-daemon ;;
 	libvirt-qemu) echo libvirt-daemon-driver-qemu ;;
 	efi-stub) echo systemd-boot-efi ;;
-	pkill) echo procps ;;
+	pkill | pgrep) echo procps ;;
 	ss) echo iproute2 ;;
 	mke2fs) echo e2fsprogs ;;
 	qemu-img) echo qemu-utils ;;
