@@ -90,4 +90,4 @@ def test_the_registry_is_free_while_disks_are_removed(web: Entry, node: Node, la
 
     host.before = look
     delete(node, web)
-    assert free == {"mv -T": False, "rm -f": False, "rm -rf": True}
+    assert free == {"mv -T": False, "rm -f": False, "sync --": False, "rm -rf": True}

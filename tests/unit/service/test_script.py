@@ -100,17 +100,17 @@ def test_a_file_has_its_name_once_it_is_whole(node: Node, layout: Layout) -> Non
     folder = layout.vm(_put(layout).uuid)
     steps = _steps(_script(node))
     for file, programs in {
-        "disk/os": ["cp", "truncate", "mv"],
-        "disk/data": ["truncate", "mv"],
-        "boot/kernel": ["cp", "mv"],
-        "boot/initrd": ["cp", "mv"],
+        "disk/os": ["cp", "truncate", "sync", "mv"],
+        "disk/data": ["truncate", "sync", "mv"],
+        "boot/kernel": ["cp", "sync", "mv"],
+        "boot/initrd": ["cp", "sync", "mv"],
     }.items():
         target = folder / file
         part = target.with_name(f".{target.name}.part")
         under = [step.words for step in steps if step.guard == f"[ ! -e {target} ]"]
         assert [words[0] for words in under] == programs
         assert all(words[-1] == str(part) for words in under[:-1])
-    clone, grow = (step.words for step in steps if step.words[-1] == f"{folder}/disk/.os.part")
+    clone, grow, _ = (step.words for step in steps if step.words[-1] == f"{folder}/disk/.os.part")
     assert clone[-2] == f"{STORE}/disk.raw"
     assert grow[:3] == ("truncate", "-s", str(2**21))
 

@@ -186,8 +186,9 @@ def test_missing_firmware_is_told_with_its_package(name: str, package: str, tmp_
 
 def test_a_firmware_boot_gets_a_store_of_variables_of_its_own_once(tmp_path: Path) -> None:
     machine = _machine(make_vm(boot={"kind": "firmware", "variables": "efivars.fd"}), str(tmp_path))
-    copy, whole, *console = Qemu().prepare(machine)
+    copy, lasting, whole, *console = Qemu().prepare(machine)
     assert copy.shell() == f"cp --no-preserve=mode,ownership -- /fw/VARS.fd {tmp_path}/.efivars.fd.part"
+    assert lasting.shell() == f"sync -- {tmp_path}/.efivars.fd.part"
     assert whole.shell() == f"mv -T -- {tmp_path}/.efivars.fd.part {tmp_path}/efivars.fd"
     (tmp_path / "efivars.fd").touch()
     assert Qemu().prepare(machine) == console
@@ -197,9 +198,9 @@ def test_a_firmware_boot_gets_a_store_of_variables_of_its_own_once(tmp_path: Pat
 def test_where_nothing_is_known_the_store_of_variables_is_looked_for_when_it_is_made(tmp_path: Path) -> None:
     machine = _machine(make_vm(boot={"kind": "firmware", "variables": "efivars.fd"}), str(tmp_path))
     (tmp_path / "efivars.fd").touch()
-    copy, whole, *console = Qemu().prepare(machine, blind=True)
+    copy, lasting, whole, *console = Qemu().prepare(machine, blind=True)
     assert console == Qemu().prepare(machine)
-    for step, program in ((copy, "cp"), (whole, "mv")):
+    for step, program in ((copy, "cp"), (lasting, "sync"), (whole, "mv")):
         looked, file, *words = shlex.split(step.shell().partition("-c ")[2])
         assert (looked, file) == ('[ -e "$0" ] || "$@"', f"{tmp_path}/efivars.fd")
         assert words[0] == program
