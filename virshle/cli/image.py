@@ -1,17 +1,28 @@
-"""`v image ls`, `v image build`, `v image gc`."""
+"""`v image`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
-from virshle.cli.lifecycle import told
+from virshle.cli.lifecycle import each, told
 from virshle.cli.options import changing, formatted, with_node
-from virshle.cli.output import print_rows
+from virshle.cli.output import Row, print_rows
 from virshle.service import image as images
+from virshle.service.image_gc import collect
+from virshle.service.image_list import image_rows
 from virshle.service.node import Node
 
-_COLUMNS = ("name", "built", "size", "virtual", "source", "store_path", "when", "used_by", "problem")
-_DEFAULT = ("name", "built", "size", "virtual", "source", "when")
+_DEFAULT = ("name", "built", "size", "virtual", "revision", "source", "when")
+_COLUMNS = (*_DEFAULT, "current", "locked", "store_path", "used_by", "problem")
+CHECK = "Look at the sources too, which takes a while: is what is built what would be built now?"
+
+
+def shown(default: Sequence[str], rows: Sequence[Row], *, check: bool) -> list[str]:
+    """The columns of a table: also what was asked for, and problems where there are some."""
+    problem = any(row["problem"] for row in rows)
+    return [*default, *(["current"] if check else []), *(["problem"] if problem else [])]
 
 
 @click.group()
@@ -19,18 +30,18 @@ def image() -> None:
     """What disks are cloned from."""
 
 
-@image.command("ls", epilog="\b\nExamples:\n  v image ls\n  v image ls -c name,store_path")
+@image.command("ls", epilog="\b\nExamples:\n  v image ls\n  v image ls --check\n  v image ls -c name,store_path,locked")
+@click.option("--check", is_flag=True, help=CHECK)
 @formatted
 @with_node
-def ls(form: str, columns: str | None, quiet: bool, node: Node) -> None:
+def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List the images: built or not, their sizes, where they come from."""
-    rows = images.image_rows(node)
-    default = (*_DEFAULT, "problem") if any(row["problem"] for row in rows) else _DEFAULT
+    rows = image_rows(node, check=check)
     print_rows(
         rows,
         form=form,
         columns=columns,
-        default=default,
+        default=shown(_DEFAULT, rows, check=check),
         known=_COLUMNS,
         quiet=quiet,
         bytes_in=("size", "virtual"),
@@ -50,10 +61,34 @@ def build(names: tuple[str, ...], node: Node) -> None:
             told(f"built {name}: {built}")
 
 
-@image.command(epilog="\b\nExamples:\n  v image gc --dry-run\n  v image gc")
+@image.command(epilog="\b\nExamples:\n  v image update            every image that is built\n  v image update web")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@changing
+def update(names: tuple[str, ...], node: Node) -> int:
+    """Build images anew whose source has changed. VMs keep what they have; `v ls` says which are outdated."""
+    wanted = names or [row["name"] for row in image_rows(node) if row["store_path"]]
+    if not wanted:
+        told("no image is built: nothing to update")
+    return each([node.config.image(name) for name in wanted], lambda image: _update(node, image.name))
+
+
+def _update(node: Node, name: str) -> None:
+    done = images.update(node, name)
+    if node.dry_run is not None:
+        return
+    if done.before == done.after:
+        told(f"{name} is current")
+    else:
+        told(f"updated {name}: {done.before or 'not built'} -> {done.after}")
+
+
+@image.command(epilog="\b\nExamples:\n  v image gc --dry-run      what would go, and how large it is\n  v image gc")
 @changing
 def gc(node: Node) -> None:
-    """Let go of built images that no template names; VMs have their own copies and lose nothing."""
-    gone = images.collect(node)
+    """Let go of built images that no template names and no VM was made of."""
+    done = collect(node)
     if node.dry_run is None:
-        told(f"let go of {', '.join(gone)}; `nix-store --gc` frees their space" if gone else "nothing to let go of")
+        gone = ", ".join(done.gone)
+        told(f"let go of {gone}; `nix-store --gc` frees their space" if gone else "nothing to let go of")
+    for name, vms in done.kept.items():
+        told(f"kept {name}, which no template names: {', '.join(vms)} {'was' if len(vms) == 1 else 'were'} made of it")

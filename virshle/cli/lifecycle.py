@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 import click
@@ -38,12 +39,20 @@ def tell_if_none(selection: Selection, entries: Sequence[Entry]) -> None:
         told("no VM matches: nothing to do")
 
 
-def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bool = False) -> int:
-    """Acts on every VM, gives a reason for each failure, and the first failure's exit code at the end."""
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+def each(entries: Sequence[T], act: Callable[[T], None], *, together: bool = False) -> int:
+    """Acts on every VM or image, gives a reason for each failure, and the first failure's exit code at the end."""
     failures: list[VirshleError] = []
     bugs: list[Exception] = []
 
-    def attempt(entry: Entry) -> None:
+    def attempt(entry: T) -> None:
         try:
             act(entry)
         except VirshleError as error:

@@ -30,12 +30,12 @@ def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: 
     if not shown and form == "table" and not quiet:
         click.echo("no VMs; make one: v create -t tiny web --start --wait", err=True)
         return
-    default = (*_DEFAULT, "problem") if any(one.problem for one in shown) else _DEFAULT
+    more = [column for column in ("outdated", "problem") if any(getattr(one, column) for one in shown)]
     print_rows(
         [vars(one) for one in shown],
         form=form,
         columns=columns,
-        default=default,
+        default=(*_DEFAULT, *more),
         known=_ALL,
         quiet=quiet,
         bytes_in=("memory",),

@@ -230,7 +230,7 @@ def _run(step: Run, locks: list[int], progress: Progress) -> None:
     finally:
         progress.end(step.why)
     if result.code not in step.command.ok:
-        raise host.failure(result, said=follower.failure())
+        raise host.failure(result, said=follower.failure(), hint=follower.hint())
 
 
 def wait(step: Wait, progress: Progress | None = None) -> float:

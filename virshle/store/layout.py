@@ -94,5 +94,10 @@ def command_log(folder: Path) -> Path:
     return folder / "commands.log"
 
 
+def image_link(folder: Path) -> Path:
+    """In an image's folder, the GC root of what was built."""
+    return folder / "result"
+
+
 def known_hosts(folder: Path) -> Path:
     return folder / "known_hosts"

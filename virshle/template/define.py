@@ -14,7 +14,7 @@ from virshle.config.problems import explain
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.errors import ConfigError
 from virshle.model.names import mac_address
-from virshle.model.vm import Disk, FirmwareBoot, KernelBoot, Net, Origin, User, Vm
+from virshle.model.vm import Disk, FirmwareBoot, KernelBoot, Net, Origin, Pin, User, Vm
 
 SUPPORTED_NETS = ("user",)
 
@@ -31,6 +31,7 @@ class Source:
     """Flake reference or path, for people."""
     image: str | None = None
     store_path: str | None = None
+    pin: Pin | None = None
     kernel: Path | None = None
     initrd: Path | None = None
     cmdline: str = ""
@@ -99,7 +100,7 @@ def define(
             nets=tuple(
                 Net(name=net.name, type="user", mac=mac_address(identity.uuid, net.name)) for net in template.net
             ),
-            origin=Origin(image=first.image, source=first.described, store_path=first.store_path),
+            origin=Origin(image=first.image, source=first.described, store_path=first.store_path, pin=first.pin),
             ready=template.ready or ("guest" if first.image else "ssh"),
             login=template.user,
             account=account,
