@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -197,7 +198,8 @@ def wait_for(condition: Callable[[], bool], bound: float = LONG) -> None:
 
 
 def test_two_builds_at_once_build_one_after_the_other(bare: Host) -> None:
-    image_of(bare, "/bin/sleep 2; /bin/dd if=/dev/zero of=$out bs=1048576 count=1")
+    # Never built before, on this machine either.
+    image_of(bare, f": {uuid4()}; /bin/sleep 3; /bin/dd if=/dev/zero of=$out bs=1048576 count=1")
     argv = [sys.executable, "-m", "virshle", "image", "build", "own"]
     both = [subprocess.Popen(argv, env=bare.environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=LONG)[1] for process in both]
