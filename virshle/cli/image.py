@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -11,6 +12,7 @@ from virshle.cli.options import changing, formatted, with_node
 from virshle.cli.output import Row, print_rows
 from virshle.service import image as images
 from virshle.service.image_gc import collect
+from virshle.service.image_import import delete_images, import_image
 from virshle.service.image_list import image_rows
 from virshle.service.node import Node
 
@@ -80,6 +82,32 @@ def _update(node: Node, name: str) -> None:
         told(f"{name} is current")
     else:
         told(f"updated {name}: {done.before or 'not built'} -> {done.after}")
+
+
+@image.command(
+    "import",
+    epilog="\b\nExamples:\n  v image import debian-12-generic-amd64.qcow2\n  v image import disk.raw --name own",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="Its name; else the file's, without its ending.")
+@changing
+def import_(file: Path, name: str | None, node: Node) -> None:
+    """Take in another system's cloud image, raw or qcow2; a template may then name it."""
+    name = import_image(node, file, name)
+    if node.dry_run is None:
+        click.echo(name)
+        told(f'imported {name}; next: a template with a disk of image = "{name}"')
+
+
+@image.command(epilog="\b\nExamples:\n  v image delete debian-12-generic-amd64")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Also where VMs were made of it, which keep their own copies.")
+@changing
+def delete(names: tuple[str, ...], force: bool, node: Node) -> None:
+    """Delete images that were imported or built, and no template names."""
+    delete_images(node, names, force=force)
+    if node.dry_run is None:
+        told(f"deleted {', '.join(names)}")
 
 
 @image.command(epilog="\b\nExamples:\n  v image gc --dry-run      what would go, and how large it is\n  v image gc")

@@ -39,6 +39,7 @@ PACKAGES = {
     "mcopy": "mtools",
     "mkfs.vfat": "dosfstools",
     "nix": "nix-bin",
+    "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-x86_64": "qemu-system-x86",
     "ssh": "openssh-client",

@@ -18,14 +18,15 @@ _DISKS = ("disk.raw", "*.raw", "*.img")
 
 
 class Record(Strict):
-    """image.json: what was built, from what, when. For people; the link is what counts."""
+    """image.json: what was built or imported, from what, when. For people; the link, or the disk, is what counts."""
 
     version: int = 1
     name: str
     source: str
     args: dict[str, str] = Field(default_factory=dict)
     store_path: str
-    nix: str
+    nix: str = ""
+    """The version that built it."""
     built: datetime
     parts: tuple[str, ...] = ()
     """Names of the packages it was made of, where they did not come from nixpkgs."""

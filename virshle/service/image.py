@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError
@@ -40,6 +41,10 @@ def _is_current(node: Node, image: ImageConfig) -> bool:
     return found is not None and (record is None or record.store_path == str(found.store_path))
 
 
+def is_imported(node: Node, name: str) -> bool:
+    return node.config.origins["image", name] == IMPORTED
+
+
 def hold_image(node: Node, apply: Apply, name: str) -> None:
     """So that nobody builds it anew or lets go of it while it is cloned."""
     folder = node.layout.image(name)
@@ -52,7 +57,7 @@ def image_source(node: Node, name: str) -> Source:
     image = node.config.image(name)
     if image.path is not None:
         path = node.config.local(image.path)
-        return Source(path, check_image(path), str(path), image=name)
+        return Source(path, check_image(path), str(path), image=name, foreign=is_imported(node, name))
     found = built(name, node.layout.image(name))
     if found is None and node.dry_run:
         found = _assumed(image, node.layout.image(name))
@@ -104,7 +109,12 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
     Raises ConfigError, HostError with the builder's log."""
     image = node.config.image(name)
     if image.path is not None:
-        raise ConfigError(f"image {name!r} is a file, {image.path}: there is nothing to build")
+        raise ConfigError(
+            f"image {name!r} is a file, {image.path}: there is nothing to build",
+            hint="to have another file in its place: v image delete, then v image import"
+            if is_imported(node, name)
+            else "",
+        )
     nix = nix_of(node)
     folder = node.layout.image(name)
     node.folders()

@@ -9,6 +9,7 @@ from virshle.errors import VirshleError
 from virshle.image import built
 from virshle.model.units import format_size
 from virshle.plan import Plan, run
+from virshle.service.image_import import tidy_images
 from virshle.service.image_list import sizes, used_by
 from virshle.service.node import Node
 from virshle.store.layout import image_link
@@ -27,6 +28,7 @@ def collect(node: Node) -> Collected:
     Of an image that VMs were made of `v script` copies their disks, so it stays as long as they do.
     """
     done = Collected([], {})
+    tidy_images(node)
     users = used_by(node)
     with node.apply() as apply:
         for name in _unnamed(node):
@@ -52,7 +54,8 @@ def _unnamed(node: Node) -> list[str]:
     folders = node.layout.images
     there = list(folders.iterdir()) if folders.is_dir() else []
     ours = {path.name for path in there if not path.is_symlink() and image_link(path).is_symlink()}
-    return sorted(ours - wanted)
+    # What was imported could not be made again.
+    return sorted(name for name in ours - wanted if not node.paths.imported(name).exists())
 
 
 def _described(name: str, folder: Path) -> str:

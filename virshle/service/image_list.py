@@ -8,10 +8,10 @@ from typing import Any, Literal
 from virshle.config.schema import ImageConfig
 from virshle.disk import check_image
 from virshle.errors import VirshleError
-from virshle.image import built, read_record
+from virshle.image import Record, built, read_record
 from virshle.nix import would_build
 from virshle.plan import Silent
-from virshle.service.image import nix_of
+from virshle.service.image import is_imported, nix_of
 from virshle.service.node import Node
 from virshle.service.recipe import recipe_now
 
@@ -52,7 +52,9 @@ def image_row(node: Node, image: ImageConfig, *, check: bool = False) -> dict[st
 def _found(node: Node, image: ImageConfig) -> dict[str, Any]:
     folder = node.layout.image(image.name)
     if image.path is not None:
-        return {"built": True, **sizes(node.config.local(image.path))}
+        row = {"built": True, **sizes(node.config.local(image.path))}
+        record = read_record(folder) if is_imported(node, image.name) else None
+        return row if record is None else row | {"source": record.source, "when": _when(record)}
     found = built(image.name, folder)
     if found is None:
         return {}
@@ -60,10 +62,14 @@ def _found(node: Node, image: ImageConfig) -> dict[str, Any]:
     record = read_record(folder)
     if record is None or record.store_path != str(found.store_path):
         return row
-    row["when"] = record.built.strftime("%Y-%m-%d %H:%M")
+    row["when"] = _when(record)
     if record.pin is not None:
         row |= {"revision": record.pin.short, "locked": record.pin.installable}
     return row
+
+
+def _when(record: Record) -> str:
+    return record.built.strftime("%Y-%m-%d %H:%M")
 
 
 def sizes(path: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Layout:
 
     @cached_property
     def images(self) -> Path:
-        return self.paths.state / "image"
+        return self.paths.images
 
     @cached_property
     def keys(self) -> Path:

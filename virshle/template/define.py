@@ -30,6 +30,8 @@ class Source:
     described: str
     """Flake reference or path, for people."""
     image: str | None = None
+    foreign: bool = False
+    """Of a guest that knows nothing of virshle, and so cannot say when it is ready."""
     store_path: str | None = None
     pin: Pin | None = None
     kernel: Path | None = None
@@ -101,7 +103,7 @@ def define(
                 Net(name=net.name, type="user", mac=mac_address(identity.uuid, net.name)) for net in template.net
             ),
             origin=Origin(image=first.image, source=first.described, store_path=first.store_path, pin=first.pin),
-            ready=template.ready or ("guest" if first.image else "ssh"),
+            ready=template.ready or ("guest" if first.image and not first.foreign else "ssh"),
             login=template.user,
             account=account,
             authorized_keys=tuple(authorized_keys),
