@@ -16,6 +16,7 @@ from virshle.fs import explain
 
 _VM = {
     "create": "virshle.cli.create:create",
+    "run": "virshle.cli.run:run",
     "start": "virshle.cli.lifecycle:start",
     "stop": "virshle.cli.lifecycle:stop",
     "pause": "virshle.cli.lifecycle:pause",
