@@ -52,11 +52,11 @@ def test_what_is_missing_or_odd_is_not_taken_out(host: Host, tmp_path: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_deletes_the_vm_too(host: Host, tmp_path: Path, number: int) -> None:
     argv = [str(V), "run", "-t", "tiny", "--", "echo begun; sleep 1000"]
-    running = subprocess.Popen(argv, env=host.environment(), stdout=subprocess.PIPE, text=True)
-    assert running.stdout is not None
-    assert running.stdout.readline() == "begun\n"
-    running.send_signal(number)
-    assert running.wait(timeout=LONG) == 130
+    with subprocess.Popen(argv, env=host.environment(), stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "begun\n"
+        running.send_signal(number)
+        assert running.wait(timeout=LONG) == 130
     assert host.ls() == []
     host.check()
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from virshle.cli.complete import IMAGE
 from virshle.cli.lifecycle import each, told
 from virshle.cli.options import changing, formatted, with_node
 from virshle.cli.output import Row, print_rows
-from virshle.service import image as images
-from virshle.service.image_gc import collect
-from virshle.service.image_import import delete_images, import_image
-from virshle.service.image_list import image_rows
-from virshle.service.node import Node
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
 
 _DEFAULT = ("name", "built", "size", "virtual", "revision", "source", "when")
 _COLUMNS = (*_DEFAULT, "current", "locked", "store_path", "used_by", "problem")
@@ -38,6 +39,8 @@ def image() -> None:
 @with_node
 def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List the images: built or not, their sizes, where they come from."""
+    from virshle.service.image_list import image_rows
+
     rows = image_rows(node, check=check)
     print_rows(
         rows,
@@ -51,10 +54,12 @@ def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> 
 
 
 @image.command(epilog="\b\nExamples:\n  v image build tiny\n  v image build tiny -vvv")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, shell_complete=IMAGE, required=True, metavar="NAME...")
 @changing
 def build(names: tuple[str, ...], node: Node) -> None:
     """Build images by Nix; `create` does so by itself when one is missing."""
+    from virshle.service import image as images
+
     for name in names:
         node.config.image(name)
     for name in names:
@@ -64,10 +69,12 @@ def build(names: tuple[str, ...], node: Node) -> None:
 
 
 @image.command(epilog="\b\nExamples:\n  v image update            every image that is built\n  v image update web")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, shell_complete=IMAGE, metavar="[NAME]...")
 @changing
 def update(names: tuple[str, ...], node: Node) -> int:
     """Build images anew whose source has changed. VMs keep what they have; `v ls` says which are outdated."""
+    from virshle.service.image_list import image_rows
+
     wanted = names or [row["name"] for row in image_rows(node) if row["store_path"]]
     if not wanted:
         told("no image is built: nothing to update")
@@ -75,6 +82,8 @@ def update(names: tuple[str, ...], node: Node) -> int:
 
 
 def _update(node: Node, name: str) -> None:
+    from virshle.service import image as images
+
     done = images.update(node, name)
     if node.dry_run is not None:
         return
@@ -93,6 +102,8 @@ def _update(node: Node, name: str) -> None:
 @changing
 def import_(file: Path, name: str | None, node: Node) -> None:
     """Take in another system's cloud image, raw or qcow2; a template may then name it."""
+    from virshle.service.image_import import import_image
+
     name = import_image(node, file, name)
     if node.dry_run is None:
         click.echo(name)
@@ -100,11 +111,13 @@ def import_(file: Path, name: str | None, node: Node) -> None:
 
 
 @image.command(epilog="\b\nExamples:\n  v image delete debian-12-generic-amd64")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, shell_complete=IMAGE, required=True, metavar="NAME...")
 @click.option("--force", is_flag=True, help="Also where VMs were made of it, which keep their own copies.")
 @changing
 def delete(names: tuple[str, ...], force: bool, node: Node) -> None:
     """Delete images that were imported or built, and no template names."""
+    from virshle.service.image_import import delete_images
+
     delete_images(node, names, force=force)
     if node.dry_run is None:
         told(f"deleted {', '.join(names)}")
@@ -114,6 +127,8 @@ def delete(names: tuple[str, ...], force: bool, node: Node) -> None:
 @changing
 def gc(node: Node) -> None:
     """Let go of built images that no template names and no VM was made of."""
+    from virshle.service.image_gc import collect
+
     done = collect(node)
     if node.dry_run is None:
         gone = ", ".join(done.gone)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from virshle.cli.complete import TEMPLATE, path
 from virshle.cli.options import SECONDS, changing
-from virshle.service.node import Node
-from virshle.service.run import Job
-from virshle.service.run import run as run_job
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
 
 EXAMPLES = """\b
 Examples:
@@ -20,9 +23,13 @@ Examples:
 
 
 @click.command("run", epilog=EXAMPLES, context_settings={"allow_interspersed_args": False})
-@click.option("-t", "--template", "template", required=True, help="The template: v template ls.")
-@click.option("--in", "into", multiple=True, metavar="SRC[:DST]", help="Copy a file or folder in, before.")
-@click.option("--out", multiple=True, metavar="SRC[:DST]", help="Copy a file or folder out, after.")
+@click.option(
+    "-t", "--template", "template", shell_complete=TEMPLATE, required=True, help="The template: v template ls."
+)
+@click.option(
+    "--in", "into", multiple=True, shell_complete=path, metavar="SRC[:DST]", help="Copy a file or folder in, before."
+)
+@click.option("--out", multiple=True, metavar="SRC[:DST]", help="Copy it out, after.")
 @click.option("--keep", is_flag=True, help="Leave the VM, and running.")
 @click.option("--timeout", type=SECONDS, default=120.0, help="Seconds it may take to be ready.")
 @click.option(
@@ -41,4 +48,7 @@ def run(
     node: Node,
 ) -> int:
     """Run a command in a new VM, which is deleted after it. Its exit code is the command's."""
+    from virshle.service.run import Job
+    from virshle.service.run import run as run_job
+
     return run_job(node, Job(template, command, into, out, keep, timeout, user_data))

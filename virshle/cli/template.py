@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from virshle.cli.image import CHECK, shown
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
-from virshle.service.node import Node
-from virshle.service.template import template_rows
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
 
 _DEFAULT = ("name", "vcpu", "memory", "disks", "built", "size", "virtual", "revision")
 _COLUMNS = (*_DEFAULT, "current", "nets", "hypervisor", "from", "problem")
@@ -25,6 +29,8 @@ def template() -> None:
 @with_node
 def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List the templates, the built-in ones and your own, and what is there of the images they boot."""
+    from virshle.service.template import template_rows
+
     rows = template_rows(node, check=check)
     default = shown(_DEFAULT, rows, check=check)
     sizes = ("memory", "size", "virtual")

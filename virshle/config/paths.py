@@ -23,6 +23,11 @@ class Paths:
     """Who chose each of the three."""
 
     @property
+    def names(self) -> Path:
+        """A link for each VM."""
+        return self.state / "name"
+
+    @property
     def images(self) -> Path:
         return self.state / "image"
 

@@ -26,7 +26,7 @@ class Layout:
 
     @cached_property
     def names(self) -> Path:
-        return self.paths.state / "name"
+        return self.paths.names
 
     @cached_property
     def ids(self) -> Path:
