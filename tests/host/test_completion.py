@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.host.conftest import Host, V
+from tests.host.host import Host, V
 from tests.host.test_kill import one_image
 
 COMPLETE = """

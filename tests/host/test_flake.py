@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.conftest import Host
+from tests.host.host import Host
 from virshle.model.arch import host_arch
 
 SCRIPT = "/bin/dd if=/dev/zero of=$out bs=1048576 count={size}"

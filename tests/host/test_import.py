@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.host.conftest import LONG, Host, V
 from tests.host.efi import efi_image
+from tests.host.host import LONG, Host, V
 from tests.host.test_bad_input import GPT
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="SKIPPED LOUDLY: qemu-img is not here")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import LONG, Host, V
+from tests.host.host import LONG, Host, V
 
 
 def run(host: Host, folder: Path, *words: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
