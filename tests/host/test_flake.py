@@ -19,6 +19,8 @@ SCRIPT = "/bin/dd if=/dev/zero of=$out bs=1048576 count={size}"
 FLAKE = """{{ outputs = {{ self }}: {{
   image = derivation {{ name = "x"; builder = "/bin/sh"; system = "{system}"; args = [ "-c" "{script}" ]; }};
   nixosConfigurations.web.config.system.build.virshleImage = self.image;
+  nixosConfigurations.wrong.config.system.build.virshleImage =
+    throw "A definition for option `x' is not of type `string'. Definition values:\\n- In `y.nix': 1";
   nixosConfigurations.bare.config.system.build = {{ }};
   packages.{system}.image-nixos = self.image;
 }}; }}
@@ -152,12 +154,37 @@ def test_the_built_in_nixos_needs_no_configuration(bare: Host, flake: Path) -> N
     assert record(bare, "nixos")["pin"]["flake"] == f"path:{flake}"
 
 
+@pytest.mark.parametrize("name", ["own", "tiny"])
+def test_what_no_flake_built_is_built_by_its_derivation_again(host: Host, name: str) -> None:
+    """`tiny` too, whose record was made with its build."""
+    if name == "own":
+        expression = host.folder / "own.nix"
+        expression.write_text(
+            'derivation { name = "x"; builder = "/bin/sh"; args = [ "-c" "'
+            + SCRIPT.format(size=1)
+            + f'" ]; system = "{host_arch().nix}"; }}'
+        )
+        host.configure(
+            f'[[image]]\nname = "own"\nfile = "{expression}"\n'
+            '[[template.vm]]\nname = "own"\n[[template.vm.disk]]\nname = "os"\nimage = "own"\n'
+        )
+        host.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
+    host.v("create", "-t", name, "web")
+    info = json.loads(host.v("info", "web", "--format", "json").stdout)
+    assert info["rebuild"].startswith("nix-store --realise /nix/store/")
+    env = host.environment() | {"NIX_CONFIG": "sandbox = false\nsubstituters =\nbuild-users-group ="}
+    done = subprocess.run(shlex.split(info["rebuild"]), env=env, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == info["origin"]["store_path"]
+
+
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [
         ("./nowhere#image", ("nowhere", "No such file")),
         ("./flake#imgae", ("imgae", "nix flake show")),
         ("./flake#nixosConfigurations.bare", ("virshleImage", "nixosModules.guest")),
+        ("./flake#nixosConfigurations.wrong", ("A definition for option `x' is not of type `string'",)),
+        ("./flake#nixosConfigurations.web.config.system", ("is not a derivation",)),
         ("./flake#nixosConfigurations.wbe", ("wbe",)),
         ("path:./flake?narHash=sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=#image", ("mismatch", "pinned")),
         ("no-such-registry-entry#image", ("no-such-registry-entry",)),

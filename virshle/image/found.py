@@ -32,6 +32,7 @@ class Record(Strict):
     """Names of the packages it was made of, where they did not come from nixpkgs."""
     pin: Pin | None = None
     """Of a flake."""
+    derivation: str | None = None
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,9 @@ def build_step(image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost) -
     return build(nix, recipe.words, image_link(folder), why=f"build image {image.name}", offline=recipe.offline)
 
 
-def record_step(image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost, store_path: Path) -> Step:
+def record_step(
+    image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost, store_path: Path, derivation: str | None = None
+) -> Step:
     """Beside the link, for people."""
     record = Record(
         name=image.name,
@@ -90,6 +92,7 @@ def record_step(image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost, 
         built=datetime.now(UTC).replace(microsecond=0),
         parts=recipe.parts,
         pin=recipe.pin,
+        derivation=derivation,
     )
     text = record.model_dump_json(indent=2) + "\n"
     return Write("note what was built", record_file(folder), text)

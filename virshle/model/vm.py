@@ -110,6 +110,15 @@ class Origin(Strict):
     store_path: Text | None = None
     pin: Pin | None = None
     """None where no flake was built."""
+    derivation: Text | None = None
+    """Nix's, which gives that store path again as long as Nix keeps it: as long as it keeps the image."""
+
+    @property
+    def rebuild(self) -> tuple[str, ...]:
+        """The command that gives that store path again; empty where Nix did not build it."""
+        if self.pin is not None:
+            return ("nix", "build", self.pin.installable)
+        return ("nix-store", "--realise", self.derivation) if self.derivation else ()
 
 
 LOGIN = r"[a-z_][a-z0-9_-]{0,31}"

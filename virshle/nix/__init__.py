@@ -1,6 +1,6 @@
 """The nix command: where its store is, its command lines (pure), and its own log as progress."""
 
-from virshle.nix.command import Words, build, file_words, flake_words, would_build
+from virshle.nix.command import Words, build, deriver, file_words, flake_words, would_build
 from virshle.nix.flake import Reference, look_up, reference
 from virshle.nix.host import NixHost, find_nix
 from virshle.nix.log import NixLog
@@ -11,6 +11,7 @@ __all__ = [
     "Reference",
     "Words",
     "build",
+    "deriver",
     "file_words",
     "find_nix",
     "flake_words",

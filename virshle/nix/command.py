@@ -65,3 +65,11 @@ def would_build(nix: NixHost, what: Words, progress: Progress, *, title: str) ->
         raise HostError(
             f"what nix would build is not known: {type(error).__name__} {error}", hint=f"run it: {dry.shell()}"
         ) from error
+
+
+def deriver(nix: NixHost, store_path: Path) -> str | None:
+    """The derivation that a store path was built by, where Nix knows it still."""
+    argv = (str(Path(nix.program).with_name("nix-store")), "--query", "--deriver", str(store_path))
+    found = host.run(Command(argv, env=nix.env), check=False)
+    path = found.stdout.strip()
+    return path if found.code == 0 and path.endswith(".drv") else None

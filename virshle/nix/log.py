@@ -109,7 +109,9 @@ class NixLog:
 
     def failure(self) -> list[str]:
         """What Nix said, and before it what the builder said."""
-        lines = [f"  {log.printable(line)}" for line in self.errors[-15:]]
+        # The first lines say what it is; the last ones, which of several errors ended it.
+        cut = [*self.errors[:12], "...", *self.errors[-6:]] if len(self.errors) > 18 else self.errors
+        lines = [f"  {log.printable(line)}" for line in cut]
         if self.builder and not any("last" in line and "log lines" in line for line in self.errors):
             lines = ["the builder's last lines:", *(f"  > {log.printable(line)}" for line in self.builder), *lines]
         return lines

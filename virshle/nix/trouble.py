@@ -12,6 +12,7 @@ _HINTS = (
         "add virshle's guest module to it: modules = [ virshle.nixosModules.guest ... ]",
     ),
     (r"does not provide attribute", "list what it has: nix flake show FLAKE"),
+    (r"is not a derivation", "name an attribute that is a package: nix flake show FLAKE lists them"),
     (r"is not owned by current user|dubious ownership", "git config --global --add safe.directory FOLDER"),
     (r"is not tracked by Git|not exist in Git repository", "Nix sees only what git tracks: git add it"),
     (

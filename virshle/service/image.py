@@ -10,7 +10,7 @@ from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError
 from virshle.image import Built, build_step, built, read_record, record_step
-from virshle.nix import NixHost, find_nix
+from virshle.nix import NixHost, deriver, find_nix
 from virshle.plan import Apply, Plan, run
 from virshle.service.node import Node
 from virshle.service.recipe import recipe
@@ -73,6 +73,7 @@ def image_source(node: Node, name: str) -> Source:
         image=name,
         store_path=str(found.store_path),
         pin=record.pin if record and whole else None,
+        derivation=record.derivation if record and whole else None,
         kernel=found.kernel,
         initrd=found.initrd,
         cmdline=found.cmdline,
@@ -128,7 +129,8 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
             used = recipe(node, apply, image, nix, refresh=refresh)
             apply(Plan(name, [build_step(image, used, folder, nix)]))
             target = Path("/nix/store/...") if node.dry_run else _result(name, folder)
-            apply(Plan(name, [record_step(image, used, folder, nix, target)]))
+            made_by = None if node.dry_run else deriver(nix, target)
+            apply(Plan(name, [record_step(image, used, folder, nix, target, made_by)]))
         apply.commit()
     return "/nix/store/..." if node.dry_run else str(_result(name, folder))
 

@@ -178,8 +178,8 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     found["nets"] = [{"name": net.name, "type": net.type, "mac": net.mac} for net in vm.nets]
     found["boot"] = vm.boot.model_dump()
     found["origin"] = vm.origin.model_dump(exclude_none=True)
-    if vm.origin.pin is not None:
-        found["rebuild"] = shlex.join(("nix", "build", vm.origin.pin.installable))
+    if vm.origin.rebuild:
+        found["rebuild"] = shlex.join(vm.origin.rebuild)
     found["login"] = vm.login
     found["ready"] = vm.ready
     found["hypervisor"] = vm.hypervisor

@@ -34,6 +34,7 @@ class Source:
     """Of a guest that knows nothing of virshle, and so cannot say when it is ready."""
     store_path: str | None = None
     pin: Pin | None = None
+    derivation: str | None = None
     kernel: Path | None = None
     initrd: Path | None = None
     cmdline: str = ""
@@ -102,7 +103,13 @@ def define(
             nets=tuple(
                 Net(name=net.name, type="user", mac=mac_address(identity.uuid, net.name)) for net in template.net
             ),
-            origin=Origin(image=first.image, source=first.described, store_path=first.store_path, pin=first.pin),
+            origin=Origin(
+                image=first.image,
+                source=first.described,
+                store_path=first.store_path,
+                pin=first.pin,
+                derivation=first.derivation,
+            ),
             ready=template.ready or ("guest" if first.image and not first.foreign else "ssh"),
             login=template.user,
             account=account,

@@ -44,6 +44,7 @@ from virshle.nix.trouble import hint_for
             "'packages.x86_64-linux.nixosConfigurations.w.config.system.build.virshleImage', 'x'",
             "nixosModules.guest",
         ),
+        ("error: flake output attribute 'x' is not a derivation or path", "nix flake show"),
         ("error: getting status of '/f': No such file or directory", "check the paths"),
         ("error: path '/f' does not contain a 'flake.nix'", "git add"),
         ("error: cannot find flake 'flake:f' in the flake registries", "check the flake reference"),

@@ -73,8 +73,10 @@ class FakeNix(list[Command]):
 
 
 @pytest.fixture
-def nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNix:
+def nix(tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> FakeNix:
     fake = FakeNix(tmp_path)
+    host.have("nix-store")
+    host.answers["nix-store"] = "/nix/store/x.drv\n"
     monkeypatch.setattr("virshle.exec.follow", fake.follow)
     return fake
 
@@ -96,7 +98,8 @@ def test_what_was_built_is_noted(node: Node, nix: FakeNix, layout: Layout, tmp_p
     assert record is not None
     assert (record.source, record.store_path, record.nix) == (".#x", str(tmp_path / "store-path"), "2.18")
     assert record.pin == _pin(node, nix)
-    assert image_source(node, "flake").pin == record.pin
+    source = image_source(node, "flake")
+    assert (source.pin, source.derivation) == (record.pin, "/nix/store/x.drv")
 
 
 def _pin(node: Node, nix: FakeNix) -> Pin:

@@ -159,5 +159,7 @@ def test_details_tell_how_the_image_is_built_exactly_so_again(node: Node, layout
     found = details(node, node.store.find("web"))
     assert found["rebuild"] == "nix build 'git+file:///f?rev=abc#x y'"
     assert found["origin"]["pin"] == {**_PIN, "dirty": False}
-    put_vm(layout, make_vm("db", 2))
-    assert "rebuild" not in details(node, node.store.find("db"))
+    put_vm(layout, make_vm("db", 2, origin={"source": "x.nix", "derivation": "/nix/store/x.drv"}))
+    assert details(node, node.store.find("db"))["rebuild"] == "nix-store --realise /nix/store/x.drv"
+    put_vm(layout, make_vm("mail", 3))
+    assert "rebuild" not in details(node, node.store.find("mail"))
