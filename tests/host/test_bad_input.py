@@ -37,7 +37,6 @@ def refused(host: Host, code: int, *words: str) -> str:
         (("create", "-t", "plain", "12"), 2, ("all digits",)),
         (("create", "-t", "plain", ""), 2, ("empty",)),
         (("create", "-t", "plain", "-n", "0"), 2, ("0",)),
-        (("create", "-t", "nixos"), 3, ("nixpkgs", "[[image]]")),
         (("image", "build", "tyni"), 4, ("did you mean tiny?",)),
         (("start", "wbe"), 4, ("did you mean web?",)),
         (("start",), 2, ("name at least one",)),

@@ -139,7 +139,7 @@ def test_broken_definition(bare: Host) -> None:
         "{",
         "[]",
         whole.replace('"vcpu": 1', '"vcpu": "many"'),
-        whole.replace('"version": 1', '"version": 9'),
+        whole.replace('"version": 2', '"version": 9'),
     ):
         path.write_text(text)
         rows = {row["name"]: row for row in bare.ls()}

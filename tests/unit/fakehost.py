@@ -198,6 +198,10 @@ class FakeHost:
         Path(words[-2]).rename(words[-1])
 
     def _find(self, words: tuple[str, ...]) -> None:
+        if words[1:] == ("-mindepth", "1", "-delete"):
+            for path in Path(words[0]).iterdir():
+                path.unlink()
+            return
         link, target = Path(words[0]), words[words.index("-lname") + 1]
         if link.is_symlink() and str(link.readlink()) == target:
             link.unlink()

@@ -13,7 +13,7 @@ import pytest
 from pytest_subprocess import FakeProcess
 
 from tests.unit.support import Escape
-from virshle.exec import Command, exec_into, follow, run, spawn_ok
+from virshle.exec import Command, attached, exec_into, follow, run, spawn_ok
 
 _STARTS: dict[str, Callable[[], object]] = {
     "subprocess.run": lambda: subprocess.run(["true"]),
@@ -30,6 +30,7 @@ _STARTS: dict[str, Callable[[], object]] = {
     "our quiet runner": lambda: spawn_ok(Command(("true",))),
     "our follower": lambda: follow(Command(("true",)), print),
     "our exec": lambda: exec_into(("true",)),
+    "our terminal's": lambda: attached(("true",)),
 }
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from virshle import log
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
-from virshle.config.load import provenance
-from virshle.service.node import Node
-from virshle.service.template import config_warnings
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
 
 
 @click.group()
@@ -21,6 +23,8 @@ def config() -> None:
 @with_node
 def check(node: Node) -> None:
     """Check the whole configuration: every problem at once, exit code 3 if there is one."""
+    from virshle.service.template import config_warnings
+
     paths = node.paths
     there = str(paths.config) if paths.config.exists() else f"no file (it would be {paths.config})"
     for warning in config_warnings(node):
@@ -34,6 +38,8 @@ def check(node: Node) -> None:
 @with_node
 def show(form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """Show every value, and where it came from."""
+    from virshle.config.load import provenance
+
     rows = [{"name": key, "value": value, "from": origin} for key, value, origin in provenance(node.config)]
     known = ("name", "value", "from")
     print_rows(rows, form=form, columns=columns, default=known, known=known, quiet=quiet)

@@ -10,14 +10,18 @@ import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from virshle.cli.complete import VM
 from virshle.cli.options import with_node
 from virshle.errors import UsageError
-from virshle.service.console import Console
-from virshle.service.node import Node
+
+if TYPE_CHECKING:
+    from virshle.service.console import Console
+    from virshle.service.node import Node
+
 
 KEYBOARD, SCREEN = 0, 1
 _FORGET = b"\x1b[0m\x1b[?25h\x1b[?1047l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n"
@@ -36,12 +40,14 @@ def _key(_: click.Context, __: click.Parameter, value: str) -> bytes:
     epilog="\b\nExamples:\n  v console web              Ctrl-] leaves it\n  v console web -e ^A        Ctrl-A leaves it"
     "\n  v console web -r           only look"
 )
-@click.argument("vm")
+@click.argument("vm", shell_complete=VM)
 @click.option("-r", "--read-only", "reading", is_flag=True, help="Show it and send nothing.")
 @click.option("-e", "--escape", "key", default="^]", show_default=True, callback=_key, help="The key that leaves it.")
 @with_node
 def console(vm: str, reading: bool, key: bytes, node: Node) -> None:
     """Open a VM's console: its screen and keyboard, shared with all who have it open."""
+    from virshle.service.console import Console
+
     if not (os.isatty(KEYBOARD) and os.isatty(SCREEN)):
         raise UsageError("a console needs a terminal", hint=f"show what it says: v logs {vm} -f")
     with Console(node, node.store.find(vm), typing=not reading) as opened:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from virshle.cli.complete import TEMPLATE
 from virshle.cli.lifecycle import start_all, told
 from virshle.cli.options import SECONDS, changing
 from virshle.errors import UsageError
-from virshle.service.create import Order
-from virshle.service.create import create as create_vms
-from virshle.service.node import Node
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
 
 EXAMPLES = """\b
 Examples:
@@ -24,7 +27,9 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("name", required=False)
-@click.option("-t", "--template", "template", required=True, help="The template: v template ls.")
+@click.option(
+    "-t", "--template", "template", shell_complete=TEMPLATE, required=True, help="The template: v template ls."
+)
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=1, help="How many; all or none.")
 @click.option(
     "-u", "--user-data", type=click.Path(path_type=Path, dir_okay=False), help="Users and their keys, a TOML file."
@@ -44,6 +49,9 @@ def create(
     node: Node,
 ) -> int:
     """Create VMs from a template: disks cloned, nothing started unless asked."""
+    from virshle.service.create import Order
+    from virshle.service.create import create as create_vms
+
     if name == "":
         raise UsageError("the name is empty", hint="leave it out to have one made up")
     vms = create_vms(node, Order(template, name, count, user_data))

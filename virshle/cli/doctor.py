@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
-from virshle.service.doctor import examine
-from virshle.service.node import Node
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
 
 _COLUMNS = ("name", "ok", "found", "remedy", "area")
 
@@ -18,6 +22,8 @@ _COLUMNS = ("name", "ok", "found", "remedy", "area")
 def doctor(form: str, columns: str | None, quiet: bool, node: Node) -> int:
     """Check this host and its VMs: what works, what is missing or nobody's, and the line that mends it. Exit code 3 if
     something must be mended."""
+    from virshle.service.doctor import examine
+
     checks = examine(node)
     if form == "table" and columns is None and not quiet:
         for check in checks:

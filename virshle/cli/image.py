@@ -1,17 +1,31 @@
-"""`v image ls`, `v image build`, `v image gc`."""
+"""`v image`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from virshle.cli.lifecycle import told
+from virshle.cli.complete import IMAGE
+from virshle.cli.lifecycle import each, told
 from virshle.cli.options import changing, formatted, with_node
-from virshle.cli.output import print_rows
-from virshle.service import image as images
-from virshle.service.node import Node
+from virshle.cli.output import Row, print_rows
 
-_COLUMNS = ("name", "built", "size", "virtual", "source", "store_path", "when", "used_by", "problem")
-_DEFAULT = ("name", "built", "size", "virtual", "source", "when")
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
+
+_DEFAULT = ("name", "built", "size", "virtual", "revision", "source", "when")
+_COLUMNS = (*_DEFAULT, "current", "locked", "store_path", "used_by", "problem")
+CHECK = "Look at the sources too, which takes a while: is what is built what would be built now?"
+
+
+def shown(default: Sequence[str], rows: Sequence[Row], *, check: bool) -> list[str]:
+    """The columns of a table: also what was asked for, and problems where there are some."""
+    problem = any(row["problem"] for row in rows)
+    return [*default, *(["current"] if check else []), *(["problem"] if problem else [])]
 
 
 @click.group()
@@ -19,18 +33,20 @@ def image() -> None:
     """What disks are cloned from."""
 
 
-@image.command("ls", epilog="\b\nExamples:\n  v image ls\n  v image ls -c name,store_path")
+@image.command("ls", epilog="\b\nExamples:\n  v image ls\n  v image ls --check\n  v image ls -c name,store_path,locked")
+@click.option("--check", is_flag=True, help=CHECK)
 @formatted
 @with_node
-def ls(form: str, columns: str | None, quiet: bool, node: Node) -> None:
+def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List the images: built or not, their sizes, where they come from."""
-    rows = images.image_rows(node)
-    default = (*_DEFAULT, "problem") if any(row["problem"] for row in rows) else _DEFAULT
+    from virshle.service.image_list import image_rows
+
+    rows = image_rows(node, check=check)
     print_rows(
         rows,
         form=form,
         columns=columns,
-        default=default,
+        default=shown(_DEFAULT, rows, check=check),
         known=_COLUMNS,
         quiet=quiet,
         bytes_in=("size", "virtual"),
@@ -38,10 +54,12 @@ def ls(form: str, columns: str | None, quiet: bool, node: Node) -> None:
 
 
 @image.command(epilog="\b\nExamples:\n  v image build tiny\n  v image build tiny -vvv")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, shell_complete=IMAGE, required=True, metavar="NAME...")
 @changing
 def build(names: tuple[str, ...], node: Node) -> None:
     """Build images by Nix; `create` does so by itself when one is missing."""
+    from virshle.service import image as images
+
     for name in names:
         node.config.image(name)
     for name in names:
@@ -50,10 +68,70 @@ def build(names: tuple[str, ...], node: Node) -> None:
             told(f"built {name}: {built}")
 
 
-@image.command(epilog="\b\nExamples:\n  v image gc --dry-run\n  v image gc")
+@image.command(epilog="\b\nExamples:\n  v image update            every image that is built\n  v image update web")
+@click.argument("names", nargs=-1, shell_complete=IMAGE, metavar="[NAME]...")
+@changing
+def update(names: tuple[str, ...], node: Node) -> int:
+    """Build images anew whose source has changed. VMs keep what they have; `v ls` says which are outdated."""
+    from virshle.service.image_list import image_rows
+
+    wanted = names or [row["name"] for row in image_rows(node) if row["store_path"]]
+    if not wanted:
+        told("no image is built: nothing to update")
+    return each([node.config.image(name) for name in wanted], lambda image: _update(node, image.name))
+
+
+def _update(node: Node, name: str) -> None:
+    from virshle.service import image as images
+
+    done = images.update(node, name)
+    if node.dry_run is not None:
+        return
+    if done.before == done.after:
+        told(f"{name} is current")
+    else:
+        told(f"updated {name}: {done.before or 'not built'} -> {done.after}")
+
+
+@image.command(
+    "import",
+    epilog="\b\nExamples:\n  v image import debian-12-generic-amd64.qcow2\n  v image import disk.raw --name own",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="Its name; else the file's, without its ending.")
+@changing
+def import_(file: Path, name: str | None, node: Node) -> None:
+    """Take in another system's cloud image, raw or qcow2; a template may then name it."""
+    from virshle.service.image_import import import_image
+
+    name = import_image(node, file, name)
+    if node.dry_run is None:
+        click.echo(name)
+        told(f'imported {name}; next: a template with a disk of image = "{name}"')
+
+
+@image.command(epilog="\b\nExamples:\n  v image delete debian-12-generic-amd64")
+@click.argument("names", nargs=-1, shell_complete=IMAGE, required=True, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Also where VMs were made of it, which keep their own copies.")
+@changing
+def delete(names: tuple[str, ...], force: bool, node: Node) -> None:
+    """Delete images that were imported or built, and no template names."""
+    from virshle.service.image_import import delete_images
+
+    delete_images(node, names, force=force)
+    if node.dry_run is None:
+        told(f"deleted {', '.join(names)}")
+
+
+@image.command(epilog="\b\nExamples:\n  v image gc --dry-run      what would go, and how large it is\n  v image gc")
 @changing
 def gc(node: Node) -> None:
-    """Let go of built images that no template names; VMs have their own copies and lose nothing."""
-    gone = images.collect(node)
+    """Let go of built images that no template names and no VM was made of."""
+    from virshle.service.image_gc import collect
+
+    done = collect(node)
     if node.dry_run is None:
-        told(f"let go of {', '.join(gone)}; `nix-store --gc` frees their space" if gone else "nothing to let go of")
+        gone = ", ".join(done.gone)
+        told(f"let go of {gone}; `nix-store --gc` frees their space" if gone else "nothing to let go of")
+    for name, vms in done.kept.items():
+        told(f"kept {name}, which no template names: {', '.join(vms)} {'was' if len(vms) == 1 else 'were'} made of it")

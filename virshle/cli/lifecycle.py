@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from uuid import UUID
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -14,13 +14,13 @@ from virshle import log
 from virshle.cli.main import show_error
 from virshle.cli.options import SECONDS, changing, selecting
 from virshle.errors import UsageError, VirshleError
-from virshle.service import lifecycle
-from virshle.service.node import Entry, Node
-from virshle.service.ready import wait_ready
-from virshle.service.select import Selection, select
-from virshle.service.show import emulated, state_of
-from virshle.service.start import Started
-from virshle.service.start import start as start_vm
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from virshle.service.node import Entry, Node
+    from virshle.service.select import Selection
+    from virshle.service.start import Started
 
 
 def told(text: str) -> None:
@@ -29,6 +29,8 @@ def told(text: str) -> None:
 
 def targets(node: Node, selection: Selection) -> list[Entry]:
     """Whom a verb is for; of many that are selected, those that are whole."""
+    from virshle.service.select import select
+
     entries = select(node, selection)
     return [entry for entry in entries if entry.summary is not None] if selection.bulk else entries
 
@@ -38,12 +40,20 @@ def tell_if_none(selection: Selection, entries: Sequence[Entry]) -> None:
         told("no VM matches: nothing to do")
 
 
-def each(entries: Sequence[Entry], act: Callable[[Entry], None], *, together: bool = False) -> int:
-    """Acts on every VM, gives a reason for each failure, and the first failure's exit code at the end."""
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+def each(entries: Sequence[T], act: Callable[[T], None], *, together: bool = False) -> int:
+    """Acts on every VM or image, gives a reason for each failure, and the first failure's exit code at the end."""
     failures: list[VirshleError] = []
     bugs: list[Exception] = []
 
-    def attempt(entry: Entry) -> None:
+    def attempt(entry: T) -> None:
         try:
             act(entry)
         except VirshleError as error:
@@ -83,6 +93,10 @@ def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
 
 def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: float) -> int:
     """Starts each, then waits for all of them at once."""
+    from virshle.service.ready import wait_ready
+    from virshle.service.show import emulated
+    from virshle.service.start import start as start_vm
+
     started: list[Entry] = []
     known: dict[UUID, Started] = {}
 
@@ -116,6 +130,8 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
 @changing
 def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
     """Stop VMs by their power button; never by cutting the power, unless --force is given."""
+    from virshle.service import lifecycle
+
     entries = targets(node, selection)
     if selection.bulk:
         entries = [entry for entry in entries if node.process(entry.uuid)]
@@ -134,6 +150,8 @@ def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
 @changing
 def pause(selection: Selection, node: Node) -> int:
     """Pause VMs: their guests stand still, and keep their memory."""
+    from virshle.service import lifecycle
+
     return _switch(node, selection, lifecycle.pause, "running", "paused", "paused already")
 
 
@@ -142,6 +160,8 @@ def pause(selection: Selection, node: Node) -> int:
 @changing
 def resume(selection: Selection, node: Node) -> int:
     """Let paused VMs go on."""
+    from virshle.service import lifecycle
+
     return _switch(node, selection, lifecycle.resume, "paused", "resumed", "running already")
 
 
@@ -149,6 +169,8 @@ def _switch(
     node: Node, selection: Selection, act: Callable[[Node, Entry], bool], among: str, done: str, already: str
 ) -> int:
     """Of many that are selected, those in the state `among`."""
+    from virshle.service.show import state_of
+
     entries = targets(node, selection)
     if selection.bulk:
         entries = [entry for entry in entries if state_of(node, entry) == among]
@@ -170,6 +192,8 @@ def _switch(
 @changing
 def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node: Node) -> int:
     """Delete VMs with their disks and logs, for good."""
+    from virshle.service import lifecycle
+
     if mode:
         log.warn("--mode has no effect: there is one way to delete")
     entries = targets(node, selection)

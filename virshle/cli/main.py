@@ -16,6 +16,7 @@ from virshle.fs import explain
 
 _VM = {
     "create": "virshle.cli.create:create",
+    "run": "virshle.cli.run:run",
     "start": "virshle.cli.lifecycle:start",
     "stop": "virshle.cli.lifecycle:stop",
     "pause": "virshle.cli.lifecycle:pause",
@@ -33,7 +34,10 @@ _NOUNS = {
     "image": "virshle.cli.image:image",
     "config": "virshle.cli.config:config",
     "doctor": "virshle.cli.doctor:doctor",
+    "completion": "virshle.cli.completion:completion",
 }
+COMPLETE = "_V_COMPLETE"
+"""The variable by which a shell asks for completion."""
 _ALIASES = {"on": "start", "off": "stop", "remove": "delete", "rm": "delete", "list": "ls"}
 """Verbs of the first virshle, and one everybody tries."""
 
@@ -98,7 +102,7 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     try:
-        code = cli(standalone_mode=False)
+        code = cli(standalone_mode=False, complete_var=COMPLETE)
         sys.exit(code if isinstance(code, int) else 0)
     except VirshleError as error:
         show_error(error)

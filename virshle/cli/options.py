@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from virshle import log
+from virshle.cli.complete import STATE, VM
 from virshle.cli.output import FORMATS, Bars
-from virshle.service.node import Node
-from virshle.service.select import STATES, Selection
+from virshle.model.states import STATES
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
 
 Command = Callable[..., Any]
 
@@ -53,17 +57,19 @@ def changing(function: Command) -> Command:
 
 
 def open_node(*, dry_run: bool = False) -> Node:
+    from virshle.service.node import Node
+
     return Node.here(dry_run=click.echo if dry_run else None, progress=Bars())
 
 
 def selecting(function: Command) -> Command:
     """VMs by words or by the first virshle's selectors; gives `selection`."""
 
-    @click.argument("vms", nargs=-1, metavar="[VM]...")
-    @click.option("--name", "names", multiple=True, help="A VM by its name.")
+    @click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=VM)
+    @click.option("--name", "names", multiple=True, shell_complete=VM, help="A VM by its name.")
     @click.option("--id", "ids", multiple=True, help="A VM by its number.")
     @click.option("--uuid", "uuids", multiple=True, help="A VM by its uuid.")
-    @click.option("--state", help=f"All VMs in this state: {', '.join(STATES)}.")
+    @click.option("--state", shell_complete=STATE, help=f"All VMs in this state: {', '.join(STATES)}.")
     @click.option("--account", help="All VMs of this account, a uuid.")
     @click.option("--all", "everything", is_flag=True, help="Every VM.")
     @functools.wraps(function)
@@ -78,6 +84,8 @@ def selecting(function: Command) -> Command:
         everything: bool,
         **kwargs: Any,
     ) -> Any:
+        from virshle.service.select import Selection
+
         selection = Selection(vms, names, ids, uuids, state, account, everything)
         return function(*args, selection=selection, **kwargs)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from virshle.cli.complete import VM
 from virshle.cli.options import with_node
-from virshle.service.node import Node
-from virshle.service.script import script as script_of
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
 
 
 @click.command(epilog="\b\nExamples:\n  v script web > web.sh\n  v script web | ssh other-host bash")
-@click.argument("vm")
+@click.argument("vm", shell_complete=VM)
 @with_node
 def script(vm: str, node: Node) -> None:
     """Print a VM as a bash script, which makes and runs it without virshle."""
+    from virshle.service.script import script as script_of
+
     click.echo(script_of(node, node.store.find(vm)), nl=False)

@@ -5,19 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from virshle.cli.complete import VM
 from virshle.cli.options import formatted, selecting, with_node
 from virshle.cli.output import print_details, print_rows
 from virshle.errors import NotFoundError
 from virshle.fs import explained, no_link
-from virshle.service.node import Node
-from virshle.service.select import Selection, select
-from virshle.service.show import Row, details, log_file, rows
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+    from virshle.service.select import Selection
+
 
 _DEFAULT = ("id", "name", "state", "vcpu", "memory", "template", "image", "ssh")
-_ALL = tuple(Row.__dataclass_fields__)
+_ALL = (
+    *("id", "name", "state", "vcpu", "memory", "template", "image", "outdated", "ssh"),
+    *("uuid", "created", "account", "problem"),
+)
+"""As `virshle.service.show.Row` has them."""
 
 
 @click.command(epilog="\b\nExamples:\n  v ls\n  v ls --state running -q\n  v ls --format json -c name,ssh")
@@ -26,16 +34,19 @@ _ALL = tuple(Row.__dataclass_fields__)
 @with_node
 def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List VMs with their state."""
+    from virshle.service.select import select
+    from virshle.service.show import rows
+
     shown = rows(node, select(node, selection, needed=False))
     if not shown and form == "table" and not quiet:
         click.echo("no VMs; make one: v create -t tiny web --start --wait", err=True)
         return
-    default = (*_DEFAULT, "problem") if any(one.problem for one in shown) else _DEFAULT
+    more = [column for column in ("outdated", "problem") if any(getattr(one, column) for one in shown)]
     print_rows(
         [vars(one) for one in shown],
         form=form,
         columns=columns,
-        default=default,
+        default=(*_DEFAULT, *more),
         known=_ALL,
         quiet=quiet,
         bytes_in=("memory",),
@@ -48,6 +59,9 @@ def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: 
 @with_node
 def info(selection: Selection, form: str, node: Node) -> None:
     """Show all that is known of VMs."""
+    from virshle.service.select import select
+    from virshle.service.show import details
+
     found = [details(node, entry) for entry in select(node, selection)]
     print_details(found[0] if len(found) == 1 else found, form)
 
@@ -56,13 +70,15 @@ def info(selection: Selection, form: str, node: Node) -> None:
     epilog="\b\nExamples:\n  v logs web               what its console said\n  v logs web -f"
     "\n  v logs web --commands    every host command ever run for it"
 )
-@click.argument("vm")
+@click.argument("vm", shell_complete=VM)
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
 @click.option("--commands", "kind", flag_value="commands", help="Every host command ever run for it.")
 @click.option("--vmm", "kind", flag_value="vmm", help="What the VMM itself said.")
 @with_node
 def logs(vm: str, follow: bool, kind: str | None, node: Node) -> None:
     """Show a VM's console, its VMM's log, or the host commands."""
+    from virshle.service.show import log_file
+
     entry = node.store.find(vm)
     path = log_file(node, entry, kind or "console")
     if not path.exists() and not follow:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from virshle.cli.image import CHECK, shown
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
-from virshle.service.node import Node
-from virshle.service.template import template_rows
 
-_COLUMNS = ("name", "vcpu", "memory", "disks", "nets", "hypervisor", "from", "problem")
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
+
+_DEFAULT = ("name", "vcpu", "memory", "disks", "built", "size", "virtual", "revision")
+_COLUMNS = (*_DEFAULT, "current", "nets", "hypervisor", "from", "problem")
 
 
 @click.group()
@@ -17,11 +23,15 @@ def template() -> None:
     """What VMs are created from."""
 
 
-@template.command("ls", epilog="\b\nExamples:\n  v template ls\n  v template ls --format json")
+@template.command("ls", epilog="\b\nExamples:\n  v template ls\n  v template ls --check\n  v template ls --format json")
+@click.option("--check", is_flag=True, help=CHECK)
 @formatted
 @with_node
-def ls(form: str, columns: str | None, quiet: bool, node: Node) -> None:
-    """List the templates, the built-in ones and your own."""
-    rows = template_rows(node)
-    default = _COLUMNS if any(row["problem"] for row in rows) else _COLUMNS[:-1]
-    print_rows(rows, form=form, columns=columns, default=default, known=_COLUMNS, quiet=quiet, bytes_in=("memory",))
+def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> None:
+    """List the templates, the built-in ones and your own, and what is there of the images they boot."""
+    from virshle.service.template import template_rows
+
+    rows = template_rows(node, check=check)
+    default = shown(_DEFAULT, rows, check=check)
+    sizes = ("memory", "size", "virtual")
+    print_rows(rows, form=form, columns=columns, default=default, known=_COLUMNS, quiet=quiet, bytes_in=sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from virshle.errors import ConfigError, not_found
 from virshle.fs import expand, read_given
 
 BUILT_IN = "built in"
+IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Config:
     templates: dict[str, VmTemplate]
     images: dict[str, ImageConfig]
     origins: dict[tuple[str, str], str]
-    """File of each `("template" or "image", name)`."""
+    """File of each `("template" or "image", name)`, or BUILT_IN or IMPORTED."""
     warnings: list[str]
 
     def template(self, name: str) -> VmTemplate:
@@ -51,11 +53,13 @@ def load(paths: Paths | None = None) -> Config:
     name = str(paths.config)
     # A file that was asked for by name must be there.
     wanted = paths.config.exists() or paths.origins["config"] == "VIRSHLE_CONFIG"
-    own = _parse(_read(paths), name, [image.name for image in built_in.image]) if wanted else None
+    imported = ConfigFile(image=tuple(_imported(paths)))
+    known = [image.name for section in (built_in, imported) for image in section.image]
+    own = _parse(_read(paths), name, known) if wanted else None
     templates: dict[str, VmTemplate] = {}
     images: dict[str, ImageConfig] = {}
     origins: dict[tuple[str, str], str] = {}
-    for origin, section in ((BUILT_IN, built_in), (name, own)):
+    for origin, section in ((BUILT_IN, built_in), (IMPORTED, imported), (name, own)):
         if section is None:
             continue
         for template in section.template.vm:
@@ -67,6 +71,15 @@ def load(paths: Paths | None = None) -> Config:
     own = own or ConfigFile()
     warnings = [f"{name}: {line}" for line in unused_keys(own)]
     return Config(paths, templates, images, origins, warnings)
+
+
+def _imported(paths: Paths) -> Iterator[ImageConfig]:
+    """Images that need no configuration: what `v image import` put into the state folder."""
+    for folder in sorted(paths.images.iterdir()) if paths.images.is_dir() else ():
+        with suppress(ValidationError, OSError):
+            disk = paths.imported(folder.name)
+            if disk.is_file():
+                yield ImageConfig(name=folder.name, path=str(disk))
 
 
 def _read(paths: Paths) -> str:

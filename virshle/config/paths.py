@@ -22,6 +22,19 @@ class Paths:
     origins: Mapping[str, str]
     """Who chose each of the three."""
 
+    @property
+    def names(self) -> Path:
+        """A link for each VM."""
+        return self.state / "name"
+
+    @property
+    def images(self) -> Path:
+        return self.state / "image"
+
+    def imported(self, name: str) -> Path:
+        """The disk of an image that was imported."""
+        return self.images / name / "disk.raw"
+
 
 def find_paths(environ: Mapping[str, str] = os.environ, *, root: bool | None = None) -> Paths:
     """Root's are the system's folders, anybody else's the XDG ones; VIRSHLE_* move each. Raises ConfigError."""

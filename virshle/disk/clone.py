@@ -42,17 +42,26 @@ def _allocated(path: Path) -> int:
 def need_space(folder: Path, sources: Iterable[Path], copies: int) -> None:
     """Raises HostError when that many copies of the sources' data do not fit beside each other in `folder`.
 
-    A little must be left over, for logs and vm.json. Where the file system shares blocks, copies need none.
+    Where the file system shares blocks, copies need none. A little must be left over, for logs and vm.json.
     """
-    needed = 2**24
-    here = folder
-    while not here.exists():
-        here = here.parent
+    needed = 0
+    here = _there(folder)
     sharing = shares_blocks(file_system(here))
     for source in sources:
         if not sharing or source.stat().st_dev != here.stat().st_dev:
             needed += copies * _allocated(source)
-    status = os.statvfs(here)
+    need_bytes(folder, needed)
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return folder if folder.exists() else _there(folder.parent)
+
+
+def need_bytes(folder: Path, needed: int) -> None:
+    """Raises HostError where they do not fit into `folder`, with a little left over."""
+    needed += 2**24
+    status = os.statvfs(_there(folder))
     free = status.f_bavail * status.f_frsize
     if needed > free:
         raise HostError(

@@ -23,6 +23,13 @@ _FORMATS = {
 
 def check_image(path: Path) -> int:
     """Bytes of a raw image. Raises NotFoundError, or ConfigError saying what is wrong with it."""
+    size, head = _read(path)
+    _check_content(path, head, size)
+    return size
+
+
+def _read(path: Path) -> tuple[int, bytes]:
+    """Its size, and its first two sectors. Raises NotFoundError, ConfigError."""
     try:
         # O_NONBLOCK: opening a FIFO would wait for its writer.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -36,10 +43,39 @@ def check_image(path: Path) -> int:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"the disk image {path} is no regular file", hint="give a raw image file")
-        _check_content(path, os.pread(handle, 2 * SECTOR, 0), status.st_size)
+        return status.st_size, os.pread(handle, 2 * SECTOR, 0)
     finally:
         os.close(handle)
-    return status.st_size
+
+
+def check_bootable(path: Path) -> None:
+    """Of a raw image. Raises ConfigError where no partition table is on it, neither an MBR nor a GPT."""
+    _, head = _read(path)
+    if head[SECTOR - 2 : SECTOR] != b"\x55\xaa":
+        raise ConfigError(
+            f"{path} is no disk that could boot: it has no partition table",
+            hint="give a cloud image, raw or qcow2; unpack a compressed one first",
+        )
+
+
+def is_qcow2(path: Path) -> bool:
+    """Whether it is one that is whole in itself: whoever reads it reads no other file, and needs no key (QEMU:
+    docs/interop/qcow2.txt). Raises NotFoundError, ConfigError."""
+    _, head = _read(path)
+    if not head.startswith(b"QFI\xfb"):
+        return False
+    if len(head) < 104:
+        raise ConfigError(f"{path} is a truncated qcow2 image", hint="copy it again")
+    version, backing, _, _, _, encrypted = struct.unpack_from(">IQIIQI", head, 4)
+    (features,) = struct.unpack_from(">Q", head, 72) if version >= 3 else (0,)
+    if backing or features & 4:
+        raise ConfigError(
+            f"{path} is not whole: the rest of it is in another file, which is not read for it",
+            hint=f"if you trust that too, make it whole: qemu-img convert -O qcow2 {path} WHOLE.qcow2",
+        )
+    if encrypted:
+        raise ConfigError(f"{path} is encrypted", hint="decrypt it first: qemu-img convert --help")
+    return True
 
 
 def _check_content(path: Path, head: bytes, size: int) -> None:

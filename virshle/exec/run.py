@@ -39,6 +39,7 @@ PACKAGES = {
     "mcopy": "mtools",
     "mkfs.vfat": "dosfstools",
     "nix": "nix-bin",
+    "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-x86_64": "qemu-system-x86",
     "ssh": "openssh-client",
@@ -216,7 +217,7 @@ def missing(program: str, because: str = "") -> ConfigError:
     return ConfigError(f"{because}{program} is not on this machine", hint=f"{how}; `v doctor` checks everything")
 
 
-def failure(result: Result, *, said: Sequence[str] | None = None) -> HostError:
+def failure(result: Result, *, said: Sequence[str] | None = None, hint: str = "") -> HostError:
     """The command, its exit code and what it said, once. `said`: by whoever read that along the way."""
     code = result.code
     # Real-time signals have numbers only.
@@ -225,7 +226,8 @@ def failure(result: Result, *, said: Sequence[str] | None = None) -> HostError:
     if said is None:
         last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-12:]
         said = [f"  {log.printable(line)}" for line in last]
-    return HostError(f"`{result.command.argv[0]}` {how}", details=[f"command: {result.command.shell()}", *said])
+    details = [f"command: {result.command.shell()}", *said]
+    return HostError(f"`{result.command.argv[0]}` {how}", details=details, hint=hint)
 
 
 def spawn_ok(command: Command) -> bool:

@@ -11,22 +11,28 @@ from pydantic import Field, ValidationError
 from virshle.errors import ConfigError
 from virshle.fs import read_given, read_start
 from virshle.model.strict import Strict
+from virshle.model.vm import Pin
+from virshle.store.layout import image_link
 
 _DISKS = ("disk.raw", "*.raw", "*.img")
 
 
 class Record(Strict):
-    """image.json: what was built, from what, when. For people; the link is what counts."""
+    """image.json: what was built or imported, from what, when. For people; the link, or the disk, is what counts."""
 
     version: int = 1
     name: str
     source: str
     args: dict[str, str] = Field(default_factory=dict)
     store_path: str
-    nix: str
+    nix: str = ""
+    """The version that built it."""
     built: datetime
     parts: tuple[str, ...] = ()
     """Names of the packages it was made of, where they did not come from nixpkgs."""
+    pin: Pin | None = None
+    """Of a flake."""
+    derivation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,6 @@ class Built:
     kernel: Path | None = None
     initrd: Path | None = None
     cmdline: str = ""
-
-
-def link(folder: Path) -> Path:
-    """The GC root in the image's folder."""
-    return folder / "result"
 
 
 def record_file(folder: Path) -> Path:
@@ -59,7 +60,7 @@ def read_record(folder: Path) -> Record | None:
 def built(name: str, folder: Path) -> Built | None:
     """None where it was never built, or its store path is gone. Raises ConfigError where what was built is no image."""
     try:
-        target = folder / link(folder).readlink()
+        target = folder / image_link(folder).readlink()
     except OSError:
         return None
     if not target.exists():
@@ -67,6 +68,11 @@ def built(name: str, folder: Path) -> Built | None:
     if target.is_file():
         return Built(target, target)
     disks = next((found for pattern in _DISKS if (found := sorted(target.glob(pattern)))), [])
+    if not disks and (other := sorted(path.name for path in target.glob("*.qcow2"))):
+        raise ConfigError(
+            f"image {name!r} is no raw one: {target} has {other[0]}, and virshle clones raw disks",
+            hint='build it raw (NixOS: image.format = "raw"), or convert it: v image import FILE --name NAME',
+        )
     if len(disks) != 1:
         count = "no disk" if not disks else f"{len(disks)} disks: {', '.join(disk.name for disk in disks)}"
         raise ConfigError(

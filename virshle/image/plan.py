@@ -1,45 +1,87 @@
-"""The steps that build an image."""
+"""What an image is built by, and the steps that build it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
 from virshle.config.schema import ImageConfig
 from virshle.errors import ConfigError
-from virshle.image.found import Record, link, record_file
-from virshle.nix import NixHost, build_expression_file, build_flake
+from virshle.fs import expand
+from virshle.image.found import Record, record_file
+from virshle.model.arch import host_arch
+from virshle.model.vm import Pin
+from virshle.nix import NixHost, Reference, Words, build, file_words, reference
 from virshle.plan import Step, Write
+from virshle.store.layout import image_link
 
 NIX_FILES = Path(str(resources.files("virshle.image"))) / "tiny"
+_SOURCE = Path(str(resources.files("virshle"))).parent
+"""Of a source tree, the folder with the flake."""
 
 
-def build_steps(image: ImageConfig, folder: Path, nix: NixHost, local: Callable[[str], Path]) -> list[Step]:
-    """For an image of a flake or a Nix file. `local` makes a path of the configuration absolute."""
-    why = f"build image {image.name}"
+@dataclass(frozen=True)
+class Recipe:
+    """What Nix is given."""
+
+    words: Words
+    pin: Pin | None = None
+    parts: tuple[str, ...] = ()
+    """Names of Debian packages it is made of."""
+    offline: bool = False
+    """Nothing of it can be had from a binary cache, so none is asked."""
+
+
+def flake_of(image: ImageConfig, local: Callable[[str], Path]) -> Reference | None:
+    """Of an image that a flake builds. `local` makes a path of the configuration absolute. Raises ConfigError."""
     if image.nix is not None:
-        if "#" not in image.nix:
-            raise ConfigError(
-                f"image {image.name!r}: nix = {image.nix!r} names no attribute",
-                hint='write FLAKE#ATTRIBUTE, for example ".#packages.x86_64-linux.image"',
-            )
-        return [build_flake(nix, image.nix, link(folder), why=why)]
+        return reference(image.nix, local, whose=f"image {image.name!r}")
+    if image.builtin == "nixos":
+        return reference(f"{own_flake()}#packages.{host_arch().nix}.image-nixos", expand, whose="VIRSHLE_FLAKE")
+    return None
+
+
+def own_flake() -> str:
+    """virshle's: what the Nix package names, or the source tree's. Raises ConfigError where there is neither."""
+    if told := os.environ.get("VIRSHLE_FLAKE"):
+        return str(Path.cwd() / told) if told.startswith(".") else told
+    if (_SOURCE / "flake.nix").is_file():
+        return str(_SOURCE)
+    raise ConfigError(
+        "the built-in image 'nixos' is built by virshle's own flake, which came not with this installation",
+        hint="run virshle by Nix, or export VIRSHLE_FLAKE=THE_FOLDER_OF_A_CLONE; "
+        'or name an image of your own: [[image]] name = "nixos", nix = "FLAKE#ATTRIBUTE"',
+    )
+
+
+def file_recipe(image: ImageConfig, local: Callable[[str], Path]) -> Recipe:
+    """Of an image that a Nix file builds. Raises ConfigError."""
     assert image.file is not None
     file = local(image.file)
     if not file.is_file():
         raise ConfigError(f"image {image.name!r}: there is no Nix file {file}", hint="check `file` in the [[image]]")
-    return [build_expression_file(nix, file, image.args, link(folder), why=why)]
+    return Recipe(file_words(file, image.args))
 
 
-def tiny_steps(folder: Path, nix: NixHost, arguments: Mapping[str, str], file: str, *, offline: bool) -> list[Step]:
-    """The built-in image. `offline`: nothing of it can be had from a binary cache, so none is asked."""
-    file_path = NIX_FILES / file
-    return [build_expression_file(nix, file_path, arguments, link(folder), why="build image tiny", offline=offline)]
+def tiny_recipe(parts: Path | None, packages: tuple[str, ...] = ()) -> Recipe:
+    """Of the built-in image: of nixpkgs, or of the Debian packages whose list and unpacker are in `parts`."""
+    if parts is None:
+        return Recipe(file_words(NIX_FILES / "nixpkgs.nix", {}))
+    words = file_words(NIX_FILES / "debian.nix", {"parts": str(parts)})
+    return Recipe(words, parts=packages, offline=True)
 
 
-def record_step(image: ImageConfig, folder: Path, nix: NixHost, store_path: Path, parts: tuple[str, ...]) -> Step:
+def build_step(image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost) -> Step:
+    return build(nix, recipe.words, image_link(folder), why=f"build image {image.name}", offline=recipe.offline)
+
+
+def record_step(
+    image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost, store_path: Path, derivation: str | None = None
+) -> Step:
     """Beside the link, for people."""
     record = Record(
         name=image.name,
@@ -48,7 +90,9 @@ def record_step(image: ImageConfig, folder: Path, nix: NixHost, store_path: Path
         store_path=str(store_path),
         nix=".".join(map(str, nix.version)),
         built=datetime.now(UTC).replace(microsecond=0),
-        parts=parts,
+        parts=recipe.parts,
+        pin=recipe.pin,
+        derivation=derivation,
     )
     text = record.model_dump_json(indent=2) + "\n"
     return Write("note what was built", record_file(folder), text)

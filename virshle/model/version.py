@@ -4,14 +4,17 @@ without the schema."""
 from collections.abc import Callable
 from typing import Any, Literal
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 """A newer one is refused, never rewritten."""
 LARGEST_ID = 2**31 - 1
 MOST_VCPUS = 1024
 FIRST = 1
 """That of a vm.json that names none."""
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    # The second may say by which flake its image was built.
+    1: dict,
+}
 """From each earlier version to the next: what vm.json held, as that would have written it."""
 
 

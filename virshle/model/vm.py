@@ -75,6 +75,31 @@ class FirmwareBoot(Strict):
     """cloud-hypervisor's file for it; none: the usual places are searched."""
 
 
+class Pin(Strict):
+    """Exactly which flake an image was built by: the same gives the same store path."""
+
+    flake: Text
+    """As it was asked for, absolute."""
+    locked: Text
+    """The flake reference by which Nix finds the very same; of changes that were not committed, Nix's copy of them."""
+    attribute: Text
+    nar_hash: Text | None = None
+    revision: Text | None = None
+    """None where the flake is of no version control, or was changed since."""
+    dirty: bool = False
+    """Built with changes that were not committed."""
+
+    @property
+    def installable(self) -> str:
+        return f"{self.locked}#{self.attribute}"
+
+    @property
+    def short(self) -> str:
+        """For lists: the beginning of the revision, else of the hash, and whether there were changes."""
+        name = self.revision or (self.nar_hash or "").removeprefix("sha256-")
+        return f"{name[:12]}{'-dirty' if self.dirty else ''}"
+
+
 class Origin(Strict):
     """Where the VM's first disk came from."""
 
@@ -83,6 +108,17 @@ class Origin(Strict):
     source: Text
     """A flake reference, or a path."""
     store_path: Text | None = None
+    pin: Pin | None = None
+    """None where no flake was built."""
+    derivation: Text | None = None
+    """Nix's, which gives that store path again as long as Nix keeps it: as long as it keeps the image."""
+
+    @property
+    def rebuild(self) -> tuple[str, ...]:
+        """The command that gives that store path again; empty where Nix did not build it."""
+        if self.pin is not None:
+            return ("nix", "build", self.pin.installable)
+        return ("nix-store", "--realise", self.derivation) if self.derivation else ()
 
 
 LOGIN = r"[a-z_][a-z0-9_-]{0,31}"
@@ -96,7 +132,7 @@ class User(Strict):
 
 
 class Vm(Strict):
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     uuid: UUID
     id: int = Field(gt=0, le=LARGEST_ID)
     name: VmName

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from virshle.exec import Command
+from virshle import exec as host
+from virshle.errors import HostError
+from virshle.exec import Command, failure
 from virshle.nix.host import NixHost
 from virshle.nix.log import NixLog
-from virshle.plan import Run
+from virshle.plan import Progress, Run
 
 BUILD_TIMEOUT = 6 * 3600.0
+Words = tuple[str, ...]
+"""What is built: the end of a `nix build`."""
 
 
-def _build(nix: NixHost, what: tuple[str, ...], link: Path, why: str, *, offline: bool = False) -> Run:
+def flake_words(installable: str) -> Words:
+    """FLAKE#ATTRIBUTE."""
+    return (installable,)
+
+
+def file_words(file: Path, arguments: Mapping[str, str]) -> Words:
+    """A file with a function of strings."""
+    return ("--file", str(file), *(word for pair in arguments.items() for word in ("--argstr", *pair)))
+
+
+def _command(nix: NixHost, words: Words, *, offline: bool) -> Command:
     argv = (
         nix.program,
         "build",
@@ -22,20 +37,39 @@ def _build(nix: NixHost, what: tuple[str, ...], link: Path, why: str, *, offline
         *("--option", "eval-cache", "false"),
         *("--log-format", "internal-json", "-v"),
         *(("--option", "substituters", "") if offline else ()),
-        *("--out-link", str(link)),
-        *what,
+        *words,
     )
-    return Run(why, Command(argv, timeout=BUILD_TIMEOUT, env=nix.env), follow=NixLog)
+    return Command(argv, timeout=BUILD_TIMEOUT, env=nix.env)
 
 
-def build_flake(nix: NixHost, reference: str, link: Path, *, why: str) -> Run:
-    """`reference`: FLAKE#ATTRIBUTE. The link is the GC root, and where the result is found."""
-    return _build(nix, (reference,), link, why)
+def build(nix: NixHost, what: Words, link: Path, *, why: str, offline: bool = False) -> Run:
+    """The link is the GC root, and where the result is found. `offline`: ask no binary cache."""
+    return Run(why, _command(nix, ("--out-link", str(link), *what), offline=offline), follow=NixLog)
 
 
-def build_expression_file(
-    nix: NixHost, file: Path, arguments: Mapping[str, str], link: Path, *, why: str, offline: bool = False
-) -> Run:
-    """A file with a function of strings. `offline`: ask no binary cache."""
-    words = [word for name, value in arguments.items() for word in ("--argstr", name, value)]
-    return _build(nix, ("--file", str(file), *words), link, why, offline=offline)
+def would_build(nix: NixHost, what: Words, progress: Progress, *, title: str) -> str:
+    """The store path that a build would give now: evaluated, and nothing built or asked for. Raises HostError."""
+    said = NixLog(progress, title)
+    try:
+        # No binary cache is asked what it has: that is not what is wanted to be known.
+        dry = _command(nix, ("--dry-run", "--json", "--no-link", *what), offline=True)
+        result = host.follow(dry, said.line, check=False)
+    finally:
+        progress.end(title)
+    if result.code != 0:
+        raise failure(result, said=said.failure(), hint=said.hint())
+    try:
+        outputs = json.loads(result.stdout)[0]["outputs"]
+        return str(outputs.get("out") or next(iter(outputs.values())))
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise HostError(
+            f"what nix would build is not known: {type(error).__name__} {error}", hint=f"run it: {dry.shell()}"
+        ) from error
+
+
+def deriver(nix: NixHost, store_path: Path) -> str | None:
+    """The derivation that a store path was built by, where Nix knows it still."""
+    argv = (str(Path(nix.program).with_name("nix-store")), "--query", "--deriver", str(store_path))
+    found = host.run(Command(argv, env=nix.env), check=False)
+    path = found.stdout.strip()
+    return path if found.code == 0 and path.endswith(".drv") else None

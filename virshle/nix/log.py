@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from virshle import log
+from virshle.nix.trouble import hint_for
 from virshle.plan import Progress
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -40,6 +41,7 @@ class NixLog:
     progress: Progress
     title: str
     errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     builder: deque[str] = field(default_factory=lambda: deque(maxlen=25))
     """The last lines of the builders."""
     _activities: dict[int, _Activity] = field(default_factory=dict)
@@ -70,8 +72,8 @@ class NixLog:
             case "msg" if message.get("level", 0) <= 1:
                 said = _ANSI.sub("", message.get("raw_msg") or message["msg"])
                 log.output(said)
-                if message.get("level", 0) == 0:
-                    self.errors += [line for line in said.splitlines() if line.strip()]
+                told = self.errors if message.get("level", 0) == 0 else self.warnings
+                told += [line for line in said.splitlines() if line.strip()]
         self._tell()
 
     def _result(self, activity: _Activity, kind: int, fields: Sequence[Any]) -> None:
@@ -107,10 +109,16 @@ class NixLog:
 
     def failure(self) -> list[str]:
         """What Nix said, and before it what the builder said."""
-        lines = [f"  {log.printable(line)}" for line in self.errors[-15:]]
+        # The first lines say what it is; the last ones, which of several errors ended it.
+        cut = [*self.errors[:12], "...", *self.errors[-6:]] if len(self.errors) > 18 else self.errors
+        lines = [f"  {log.printable(line)}" for line in cut]
         if self.builder and not any("last" in line and "log lines" in line for line in self.errors):
             lines = ["the builder's last lines:", *(f"  > {log.printable(line)}" for line in self.builder), *lines]
         return lines
+
+    def hint(self) -> str:
+        """What mends it, where that is known."""
+        return hint_for([*self.errors, *self.builder], self.warnings)
 
 
 def _name(derivation: str) -> str:

@@ -19,7 +19,7 @@ step is observed by the next phase, which makes a plan of its own.
 """
 
 from virshle.plan.conditions import AnyOf, Condition, Contains, Gone, Greets, GreetsVsock, Replies
-from virshle.plan.executor import Apply
+from virshle.plan.executor import Apply, uninterrupted
 from virshle.plan.progress import Follower, Gauge, Progress, Silent
 from virshle.plan.steps import Call, Plan, Run, Step, Wait, Write, run, whole
 
@@ -43,5 +43,6 @@ __all__ = [
     "Wait",
     "Write",
     "run",
+    "uninterrupted",
     "whole",
 ]

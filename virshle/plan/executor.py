@@ -122,7 +122,7 @@ class Apply:
     def undo(self) -> list[str]:
         """Undoes everything, newest first; the lines say what was undone, and what could not be."""
         lines = []
-        with _uninterrupted():
+        with uninterrupted():
             while self._done:
                 step, plan = self._done.pop()
                 lines += [self._undo(back, plan) for back in step.undo]
@@ -184,7 +184,7 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """A second Ctrl-C, or a terminal that is closed, does not cut the undoing short. In other threads than the main
     one no signal is handled anyway."""
     if current_thread() is not main_thread():
@@ -230,7 +230,7 @@ def _run(step: Run, locks: list[int], progress: Progress) -> None:
     finally:
         progress.end(step.why)
     if result.code not in step.command.ok:
-        raise host.failure(result, said=follower.failure())
+        raise host.failure(result, said=follower.failure(), hint=follower.hint())
 
 
 def wait(step: Wait, progress: Progress | None = None) -> float:

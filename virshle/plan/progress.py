@@ -36,6 +36,9 @@ class Follower(Protocol):
     def failure(self) -> Sequence[str]:
         """What to show of it when the command failed."""
 
+    def hint(self) -> str:
+        """What to do then, where that is known."""
+
 
 @dataclass(frozen=True)
 class Gauge:

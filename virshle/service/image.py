@@ -1,27 +1,26 @@
-"""Images: built when they are wanted, listed without asking Nix, let go of when nothing names them."""
+"""Images: built when they are wanted, and what disks are cloned from."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
-from virshle.errors import ConfigError, HostError, VirshleError
-from virshle.exec import Command, find_program, spawn_ok
-from virshle.fs import read_start
-from virshle.image import Built, build_steps, built, link, read_record, record_step, tiny_steps
-from virshle.image.debian import Package, have_apt, parts_steps, pin, resolve, update_lists
-from virshle.model.arch import host_arch
-from virshle.nix import NixHost, find_nix
+from virshle.errors import ConfigError, HostError
+from virshle.image import Built, build_step, built, read_record, record_step
+from virshle.nix import NixHost, deriver, find_nix
 from virshle.plan import Apply, Plan, run
 from virshle.service.node import Node
+from virshle.service.recipe import recipe
+from virshle.store.layout import image_link
 from virshle.template import Source
 
-_NIXOS = (
-    "the built-in image 'nixos' needs nixpkgs and an image of your own: virshle brings none that is built",
-    'build a raw EFI image of your NixOS and name it: [[image]] name = "nixos", path = "..." or nix = "FLAKE#ATTR"',
-)
+
+def nix_of(node: Node) -> NixHost:
+    """Raises ConfigError where there is none, or one that is too old."""
+    return find_nix(node.paths.state / "nix")
 
 
 def ensure_built(node: Node, name: str) -> None:
@@ -42,6 +41,10 @@ def _is_current(node: Node, image: ImageConfig) -> bool:
     return found is not None and (record is None or record.store_path == str(found.store_path))
 
 
+def is_imported(node: Node, name: str) -> bool:
+    return node.config.origins["image", name] == IMPORTED
+
+
 def hold_image(node: Node, apply: Apply, name: str) -> None:
     """So that nobody builds it anew or lets go of it while it is cloned."""
     folder = node.layout.image(name)
@@ -54,19 +57,23 @@ def image_source(node: Node, name: str) -> Source:
     image = node.config.image(name)
     if image.path is not None:
         path = node.config.local(image.path)
-        return Source(path, check_image(path), str(path), image=name)
+        return Source(path, check_image(path), str(path), image=name, foreign=is_imported(node, name))
     found = built(name, node.layout.image(name))
     if found is None and node.dry_run:
         found = _assumed(image, node.layout.image(name))
     elif found is None:
         raise HostError(f"image {name!r} is not there", hint=f"v image build {name} -vvv")
+    record = read_record(node.layout.image(name))
+    whole = record is not None and record.store_path == str(found.store_path)
     return Source(
         found.disk,
         # A dry run plans with the least an image can be.
         check_image(found.disk) if found.disk.exists() else SECTOR,
-        record.source if (record := read_record(node.layout.image(name))) else image.source,
+        record.source if record else image.source,
         image=name,
         store_path=str(found.store_path),
+        pin=record.pin if record and whole else None,
+        derivation=record.derivation if record and whole else None,
         kernel=found.kernel,
         initrd=found.initrd,
         cmdline=found.cmdline,
@@ -75,21 +82,41 @@ def image_source(node: Node, name: str) -> Source:
 
 def _assumed(image: ImageConfig, folder: Path) -> Built:
     """What will have been built, as far as one can know before."""
-    result = link(folder)
+    result = image_link(folder)
     if image.builtin is None:
         return Built(result, result / "disk.raw")
     return Built(result, result / "disk.raw", result / "kernel", result / "initrd", "...")
 
 
-def build(node: Node, name: str, *, again: bool = True) -> str:
-    """Where it was built to. `again`: also where it is there already. Raises ConfigError, HostError with the
-    builder's log."""
+@dataclass(frozen=True)
+class Update:
+    """Store paths; `before`: None where it was not built."""
+
+    before: str | None
+    after: str
+
+
+def update(node: Node, name: str) -> Update:
+    """Builds it from its source as that is now, which is asked, whatever Nix has kept of it. Raises as `build`."""
+    try:
+        before = str(node.layout.image(name) / image_link(node.layout.image(name)).readlink())
+    except OSError:
+        before = None
+    return Update(before, build(node, name, refresh=True))
+
+
+def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -> str:
+    """Where it was built to. `again`: also where it is there already; `refresh`: its flake is asked for at its source.
+    Raises ConfigError, HostError with the builder's log."""
     image = node.config.image(name)
     if image.path is not None:
-        raise ConfigError(f"image {name!r} is a file, {image.path}: there is nothing to build")
-    if image.builtin == "nixos":
-        raise ConfigError(_NIXOS[0], hint=_NIXOS[1])
-    nix = find_nix(node.paths.state / "nix")
+        raise ConfigError(
+            f"image {name!r} is a file, {image.path}: there is nothing to build",
+            hint="to have another file in its place: v image delete, then v image import"
+            if is_imported(node, name)
+            else "",
+        )
+    nix = nix_of(node)
     folder = node.layout.image(name)
     node.folders()
     with node.apply() as apply:
@@ -99,9 +126,11 @@ def build(node: Node, name: str, *, again: bool = True) -> str:
             if node.hold(apply, folder):
                 break
         if again or not _is_current(node, image):
-            parts = _build(node, apply, image, folder, nix)
+            used = recipe(node, apply, image, nix, refresh=refresh)
+            apply(Plan(name, [build_step(image, used, folder, nix)]))
             target = Path("/nix/store/...") if node.dry_run else _result(name, folder)
-            apply(Plan(name, [record_step(image, folder, nix, target, parts)]))
+            made_by = None if node.dry_run else deriver(nix, target)
+            apply(Plan(name, [record_step(image, used, folder, nix, target, made_by)]))
         apply.commit()
     return "/nix/store/..." if node.dry_run else str(_result(name, folder))
 
@@ -112,108 +141,3 @@ def _result(name: str, folder: Path) -> Path:
     if found is None:
         raise HostError(f"image {name!r} was built and is not there", hint=f"v image build {name} -vvv")
     return found.store_path
-
-
-def _build(node: Node, apply: Apply, image: ImageConfig, folder: Path, nix: NixHost) -> tuple[str, ...]:
-    """The names of Debian packages it was made of, if it was."""
-    if image.builtin is None:
-        apply(Plan(image.name, build_steps(image, folder, nix, node.config.local)))
-        return ()
-    if _have_nixpkgs():
-        apply(Plan(image.name, tiny_steps(folder, nix, {}, "nixpkgs.nix", offline=False)))
-        return ()
-    if not have_apt():
-        raise ConfigError(
-            "image 'tiny' needs its parts from nixpkgs, which NIX_PATH does not name, or from Debian's apt",
-            hint="give nix a nixpkgs: nix-channel --add ...; nix-channel --update",
-        )
-    parts = folder / "parts"
-    packages = _packages(node, apply)
-    if packages is not None and not _pinned(parts, packages):
-        apply(Plan(image.name, parts_steps(packages, parts)))
-    apply(Plan(image.name, tiny_steps(folder, nix, {"parts": str(parts)}, "debian.nix", offline=True)))
-    return tuple(package.file.removesuffix(".deb") for package in packages or ())
-
-
-def _packages(node: Node, apply: Apply) -> list[Package] | None:
-    """None in a dry run that cannot know them before apt's lists are there. Raises HostError."""
-    packages = resolve(host_arch())
-    if packages is None:
-        apply(Plan("apt", [update_lists()]))
-        if node.dry_run is not None:
-            node.dry_run("# then: fetch and unpack the packages that apt names")
-            return None
-        packages = resolve(host_arch())
-    if packages is None:
-        raise HostError("apt knows no kernel for the tiny image", hint="mend apt's sources, then: apt-get update")
-    return packages
-
-
-def _pinned(parts: Path, packages: list[Package]) -> bool:
-    """Whether the parts of the last build are these."""
-    try:
-        return read_start(parts / "parts.json", 2**20) == pin(packages) and (parts / "busybox/bin/busybox").exists()
-    except OSError:
-        return False
-
-
-def _have_nixpkgs() -> bool:
-    return find_program("nix-instantiate") is not None and spawn_ok(
-        Command(("nix-instantiate", "--find-file", "nixpkgs"))
-    )
-
-
-def image_rows(node: Node) -> list[dict[str, Any]]:
-    """A row per image; sizes in bytes. No evaluation, no build."""
-    users: dict[str, list[str]] = {}
-    for entry in node.store.entries():
-        if entry.summary and entry.summary.image:
-            users.setdefault(entry.summary.image, []).append(entry.name)
-    return [
-        {**_row(node, image), "used_by": " ".join(users.get(name, [])) or None}
-        for name, image in node.config.images.items()
-    ]
-
-
-def _row(node: Node, image: ImageConfig) -> dict[str, Any]:
-    folder = node.layout.image(image.name)
-    row: dict[str, Any] = {"name": image.name, "built": False, "size": None, "virtual": None}
-    row |= {"source": image.source, "store_path": None, "when": None, "problem": None}
-    try:
-        if image.path is not None:
-            path = node.config.local(image.path)
-            return row | _sizes(path) | {"built": True}
-        found = built(image.name, folder)
-    except VirshleError as error:
-        return row | {"problem": error.message}
-    if found is None:
-        return row
-    record = read_record(folder)
-    when = record.built.strftime("%Y-%m-%d %H:%M") if record else None
-    return row | _sizes(found.disk) | {"built": True, "store_path": str(found.store_path), "when": when}
-
-
-def _sizes(path: Path) -> dict[str, int]:
-    virtual = check_image(path)
-    return {"size": path.stat().st_blocks * 512, "virtual": virtual}
-
-
-def collect(node: Node) -> list[str]:
-    """Names of the images let go of: built, and named by no template any more."""
-    wanted = {disk.image for template in node.config.templates.values() for disk in template.disk}
-    folders = node.layout.images
-    # Ours are those that were built here: a folder with our link.
-    there = list(folders.iterdir()) if folders.is_dir() else []
-    built_here = [path for path in there if link(path).is_symlink() and not path.is_symlink()]
-    gone = []
-    with node.apply() as apply:
-        for name in sorted(path.name for path in built_here):
-            if name in wanted and name in node.config.images and node.config.images[name].path is None:
-                continue
-            folder = node.layout.image(name)
-            # Whoever clones from it or builds it holds its lock.
-            node.hold(apply, folder)
-            apply(Plan(name, [run("let go of the image", "rm", "-rf", "--one-file-system", "--", folder)]))
-            gone.append(name)
-        apply.commit()
-    return gone

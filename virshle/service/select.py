@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from virshle.errors import UsageError
+from virshle.model.states import STATES
 from virshle.service.node import Node
 from virshle.service.show import rows
 from virshle.store import Entry
 
-STATES = ("running", "paused", "starting", "stopped", "crashed", "broken", "unknown")
 _FIRST_VIRSHLES = {"created": "stopped", "not_created": "stopped", "shutdown": "stopped"}
 """States of the first virshle: all three of a VM that does not run."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from virshle.exec.process import recorded, running
 from virshle.fs import read_end
+from virshle.model.names import check_file_name
 from virshle.service.node import Node
 from virshle.store import Entry
-from virshle.store.layout import command_log
+from virshle.store.layout import command_log, image_link
 from virshle.vmm.place import Place
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class Row:
     memory: int | None
     template: str | None
     image: str | None
+    outdated: bool
+    """Its image has been built to something else since."""
     ssh: str | None
     uuid: str
     created: str | None
@@ -105,7 +109,17 @@ def rows(node: Node, entries: Sequence[Entry]) -> list[Row]:
     """Those that run are asked all at once: a VMM that does not answer costs its second only once."""
     looks = [_resting(node, entry) for entry in entries]
     answers = iter(_ask(node, [entry for entry, look in zip(entries, looks, strict=True) if look is None]))
-    return [_row(entry, look or next(answers)) for entry, look in zip(entries, looks, strict=True)]
+    now = _images_now(node, entries)
+    return [_row(entry, look or next(answers), now) for entry, look in zip(entries, looks, strict=True)]
+
+
+def _images_now(node: Node, entries: Sequence[Entry]) -> dict[str, str]:
+    """Where the images of these VMs are built to; only of those that are."""
+    found = {}
+    for name in {entry.summary.image for entry in entries if entry.summary and entry.summary.image}:
+        with suppress(OSError, ValueError):
+            found[name] = str(image_link(node.layout.image(check_file_name(name))).readlink())
+    return found
 
 
 def _ask(node: Node, entries: Sequence[Entry]) -> list[_Look]:
@@ -119,14 +133,14 @@ def _ask(node: Node, entries: Sequence[Entry]) -> list[_Look]:
 
 
 def row(node: Node, entry: Entry) -> Row:
-    return _row(entry, _look(node, entry))
+    return _row(entry, _look(node, entry), _images_now(node, [entry]))
 
 
-def _row(entry: Entry, look: _Look) -> Row:
+def _row(entry: Entry, look: _Look, now: Mapping[str, str]) -> Row:
     state, launch, problem = look
     known, uuid = entry.summary, str(entry.uuid)
     if known is None:
-        return Row(None, entry.name, state, None, None, None, None, None, uuid, None, None, problem)
+        return Row(None, entry.name, state, None, None, None, None, False, None, uuid, None, None, problem)
     return Row(
         id=known.id,
         name=known.name,
@@ -135,6 +149,7 @@ def _row(entry: Entry, look: _Look) -> Row:
         memory=known.memory,
         template=known.template,
         image=known.image or known.source,
+        outdated=bool(known.image and known.store_path and now.get(known.image, known.store_path) != known.store_path),
         ssh=_ssh(launch) if launch and state != "crashed" else None,
         uuid=uuid,
         created=known.created,
@@ -163,6 +178,8 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     found["nets"] = [{"name": net.name, "type": net.type, "mac": net.mac} for net in vm.nets]
     found["boot"] = vm.boot.model_dump()
     found["origin"] = vm.origin.model_dump(exclude_none=True)
+    if vm.origin.rebuild:
+        found["rebuild"] = shlex.join(vm.origin.rebuild)
     found["login"] = vm.login
     found["ready"] = vm.ready
     found["hypervisor"] = vm.hypervisor

@@ -26,7 +26,7 @@ class Layout:
 
     @cached_property
     def names(self) -> Path:
-        return self.paths.state / "name"
+        return self.paths.names
 
     @cached_property
     def ids(self) -> Path:
@@ -34,7 +34,7 @@ class Layout:
 
     @cached_property
     def images(self) -> Path:
-        return self.paths.state / "image"
+        return self.paths.images
 
     @cached_property
     def keys(self) -> Path:
@@ -92,6 +92,11 @@ def definition(folder: Path) -> Path:
 def command_log(folder: Path) -> Path:
     """Not among the VMM's logs, whose folder is not always ours."""
     return folder / "commands.log"
+
+
+def image_link(folder: Path) -> Path:
+    """In an image's folder, the GC root of what was built."""
+    return folder / "result"
 
 
 def known_hosts(folder: Path) -> Path:

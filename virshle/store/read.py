@@ -50,6 +50,8 @@ class Summary:
     image: str | None
     """Name of the image of its first disk; none where that was a plain file."""
     source: str
+    store_path: str | None
+    """Where that image was built to when the VM was made of it."""
     account: str | None
 
 
@@ -201,7 +203,7 @@ def read_summary(folder: Path, uuid: UUID) -> Summary:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         data = _parse(text, uuid).model_dump(mode="json")
     named = {key: data[key] for key in ("id", "name", "template", "vcpu", "memory", "created", "hypervisor", "account")}
-    return Summary(**named, image=data["origin"].get("image"), source=data["origin"]["source"])
+    return Summary(**named, **{key: data["origin"].get(key) for key in _OF_ORIGIN})
 
 
 def _check(data: dict[str, Any], uuid: UUID) -> None:
@@ -213,7 +215,7 @@ def _check(data: dict[str, Any], uuid: UUID) -> None:
         raise ValueError
     numbers = ((data["id"], LARGEST_ID), (data["vcpu"], MOST_VCPUS), (data["memory"], LARGEST_SIZE))
     texts = (data["template"], data["created"], data["hypervisor"], origin["source"])
-    maybe = (origin.get("image"), data.get("account"))
+    maybe = (origin.get("image"), origin.get("store_path"), data.get("account"))
     if not all(type(number) is int and 0 < number <= most for number, most in numbers):
         raise TypeError
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(text, str | None) for text in maybe):
@@ -222,6 +224,7 @@ def _check(data: dict[str, Any], uuid: UUID) -> None:
     "".join(filter(None, (*texts, *maybe))).encode()
 
 
+_OF_ORIGIN = ("image", "source", "store_path")
 _KEYS = frozenset(
     "version uuid id name template created vcpu memory hypervisor boot disks nets origin ready login account "
     "authorized_keys users".split()

@@ -14,7 +14,7 @@ from virshle.config.problems import explain
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.errors import ConfigError
 from virshle.model.names import mac_address
-from virshle.model.vm import Disk, FirmwareBoot, KernelBoot, Net, Origin, User, Vm
+from virshle.model.vm import Disk, FirmwareBoot, KernelBoot, Net, Origin, Pin, User, Vm
 
 SUPPORTED_NETS = ("user",)
 
@@ -30,7 +30,11 @@ class Source:
     described: str
     """Flake reference or path, for people."""
     image: str | None = None
+    foreign: bool = False
+    """Of a guest that knows nothing of virshle, and so cannot say when it is ready."""
     store_path: str | None = None
+    pin: Pin | None = None
+    derivation: str | None = None
     kernel: Path | None = None
     initrd: Path | None = None
     cmdline: str = ""
@@ -99,8 +103,14 @@ def define(
             nets=tuple(
                 Net(name=net.name, type="user", mac=mac_address(identity.uuid, net.name)) for net in template.net
             ),
-            origin=Origin(image=first.image, source=first.described, store_path=first.store_path),
-            ready=template.ready or ("guest" if first.image else "ssh"),
+            origin=Origin(
+                image=first.image,
+                source=first.described,
+                store_path=first.store_path,
+                pin=first.pin,
+                derivation=first.derivation,
+            ),
+            ready=template.ready or ("guest" if first.image and not first.foreign else "ssh"),
             login=template.user,
             account=account,
             authorized_keys=tuple(authorized_keys),

@@ -66,6 +66,14 @@ def test_columns_are_chosen_in_their_order(form: str, two: None, v: V) -> None:
     assert "memory" not in out
 
 
+def test_a_vm_that_is_outdated_adds_that_column(two: None, layout: Layout, v: V) -> None:
+    put_vm(layout, make_vm("old", 3, origin={"image": "own", "source": "x", "store_path": "/nix/store/1-own"}))
+    assert "OUTDATED" not in v("ls").out
+    layout.image("own").mkdir()
+    (layout.image("own") / "result").symlink_to("/nix/store/2-own")
+    assert [line.split()[-1] for line in v("ls").out.splitlines()] == ["OUTDATED", "no", "no", "yes"]
+
+
 def test_all_columns_are_all(two: None, v: V) -> None:
     assert {"UUID", "CREATED", "ACCOUNT"} <= set(v("ls", "-c", "all").out.splitlines()[0].split())
 
@@ -131,6 +139,23 @@ def test_logs_are_given_as_they_are(two: None, layout: Layout, v: V) -> None:
     ran = v("logs", "web", "--vmm")
     assert ran.code == 4
     assert "web has no vmm log yet" in ran.err
+
+
+def test_nothing_is_evaluated_unless_asked_for(v: V, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("virshle.service.image_list.nix_of", refuse)
+    for noun in ("template", "image"):
+        assert "CURRENT" not in v(noun, "ls").out.splitlines()[0]
+        assert v(noun, "ls", "--check").out.splitlines()[0].split()[-1] in ("CURRENT", "PROBLEM")
+
+
+def test_updates_are_of_what_is_built(v: V) -> None:
+    assert v("image", "update") == (0, "", "no image is built: nothing to update\n")
+    ran = v("image", "update", "tiyn")
+    assert ran.code == 4
+    assert "did you mean tiny?" in ran.err
 
 
 def test_templates_and_images_are_listed(v: V) -> None:

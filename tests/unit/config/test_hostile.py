@@ -19,9 +19,10 @@ from virshle.config.paths import Paths
 from virshle.config.schema import ConfigFile, ImageConfig, VmTemplate
 from virshle.disk import check_image
 from virshle.errors import ConfigError, NotFoundError, VirshleError
-from virshle.image import Record, built, link, read_record
+from virshle.image import Record, built, read_record
 from virshle.model.names import check_file_name, check_name
 from virshle.model.units import LARGEST, format_size, parse_size
+from virshle.store.layout import image_link
 from virshle.template import Identity, Source, define
 from virshle.userdata import personal_keys, read_key, read_user_data
 
@@ -161,7 +162,7 @@ def image(tmp_path: Path) -> Path:
     (tmp_path / "store/cmdline").write_text("console=ttyS0\n")
     folder = tmp_path / "image"
     folder.mkdir()
-    link(folder).symlink_to(tmp_path / "store")
+    image_link(folder).symlink_to(tmp_path / "store")
     return folder
 
 
@@ -180,8 +181,8 @@ def test_no_odd_file_is_a_part_of_an_image(name: str, make: Any, image: Path) ->
 def test_a_built_image_is_where_its_link_says_from_wherever_one_looks(
     image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    link(image).unlink()
-    link(image).symlink_to("../store")
+    image_link(image).unlink()
+    image_link(image).symlink_to("../store")
     monkeypatch.chdir("/")
     found = built("x", image)
     assert found is not None

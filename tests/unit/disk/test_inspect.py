@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.support import open_descriptors, told
-from virshle.disk import check_image, check_size
+from virshle.disk import check_bootable, check_image, check_size, is_qcow2
 from virshle.errors import ConfigError, NotFoundError
 
 SECTOR = 512
@@ -119,3 +119,48 @@ def test_a_disk_is_never_shrunk() -> None:
     with pytest.raises(ConfigError) as caught:
         check_size(2**30, 2**31, "template 't', disk 'os'")
     assert "template 't', disk 'os': size 1GiB is smaller than its image, which has 2GiB" in told(caught.value)
+
+
+def _qcow2(*, version: int = 3, backing: int = 0, encrypted: int = 0, features: int = 0) -> bytes:
+    head = b"QFI\xfb" + struct.pack(">IQIIQI", version, backing, 7 if backing else 0, 16, 2**20, encrypted)
+    return head.ljust(72, b"\0") + struct.pack(">Q", features) + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (bytes(SECTOR), False),
+        (_qcow2(), True),
+        (_qcow2(version=2), True),
+        (_qcow2(version=2, features=4), True),
+        (_qcow2(features=1 | 8 | 16), True),
+    ],
+)
+def test_a_qcow2_image_that_is_whole_is_known(content: bytes, found: bool, image: Path) -> None:
+    image.write_bytes(content)
+    assert is_qcow2(image) is found
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (_qcow2(backing=512), "in another file"),
+        (_qcow2(version=2, backing=512), "in another file"),
+        (_qcow2(features=4), "in another file"),
+        (_qcow2(encrypted=2), "encrypted"),
+        (_qcow2()[:50], "truncated"),
+        (b"QFI\xfb", "truncated"),
+    ],
+)
+def test_a_qcow2_image_that_would_read_other_files_is_refused(content: bytes, why: str, image: Path) -> None:
+    image.write_bytes(content)
+    with pytest.raises(ConfigError, match=why):
+        is_qcow2(image)
+
+
+def test_a_disk_without_a_partition_table_boots_nothing(image: Path) -> None:
+    image.write_bytes(bytes(2 * SECTOR))
+    with pytest.raises(ConfigError, match="no partition table"):
+        check_bootable(image)
+    image.write_bytes(bytes(SECTOR - 2) + b"\x55\xaa" + bytes(SECTOR))
+    check_bootable(image)

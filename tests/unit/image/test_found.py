@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from virshle.errors import ConfigError
-from virshle.image import Record, built, link, read_record
+from virshle.image import Record, built, read_record
 from virshle.image.found import record_file
+from virshle.store.layout import image_link
 
 
 @pytest.fixture
@@ -21,19 +22,19 @@ def _built(folder: Path, *names: str) -> Path:
     target.mkdir()
     for name in names:
         (target / name).write_text(f"{name}\n")
-    link(folder).symlink_to(target)
+    image_link(folder).symlink_to(target)
     return target
 
 
 def test_what_was_never_built_or_is_gone_is_not_built(folder: Path) -> None:
     assert built("x", folder) is None
-    link(folder).symlink_to("/nix/store/gone")
+    image_link(folder).symlink_to("/nix/store/gone")
     assert built("x", folder) is None
 
 
 def test_a_file_is_the_disk(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "store.raw").write_text("")
-    link(folder).symlink_to(tmp_path / "store.raw")
+    image_link(folder).symlink_to(tmp_path / "store.raw")
     found = built("x", folder)
     assert found is not None
     assert (found.disk, found.kernel) == (tmp_path / "store.raw", None)
@@ -65,7 +66,7 @@ def test_with_a_kernel_it_is_booted_by_it(folder: Path) -> None:
     ("names", "why"),
     [
         ([], "has no disk"),
-        (["disk.qcow2"], "has no disk"),
+        (["disk.qcow2"], "no raw one: .* has disk.qcow2"),
         (["a.raw", "b.raw"], r"has 2 disks: a\.raw, b\.raw"),
         (["disk.raw", "kernel"], "has not all of kernel, initrd and cmdline"),
         (["disk.raw", "kernel", "initrd"], "has not all of"),
@@ -82,6 +83,14 @@ def test_a_record_is_read_as_it_was_written(folder: Path) -> None:
     record = Record(name="x", source=".#x", store_path="/nix/store/x", nix="2.18", built=when, parts=("a_1",))
     record_file(folder).write_text(record.model_dump_json())
     assert read_record(folder) == record
+
+
+def test_a_record_of_before_there_were_pins_is_read(folder: Path) -> None:
+    old = '{"version": 1, "name": "x", "source": ".#x", "args": {}, "store_path": "/nix/store/x", "nix": "2.8.0", '
+    record_file(folder).write_text(old + '"built": "2024-05-06T07:08:09Z", "parts": []}')
+    record = read_record(folder)
+    assert record is not None
+    assert (record.store_path, record.pin) == ("/nix/store/x", None)
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", '{"name": 1}'])

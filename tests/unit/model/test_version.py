@@ -29,6 +29,7 @@ def test_what_is_of_this_schema_or_says_of_none_is_left_as_it_is(data: dict[str,
 
 
 def test_one_that_names_no_schema_is_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "VERSION", FIRST)
     assert upgrade({"ram": 1}) == {"ram": 1}
     monkeypatch.setattr(version, "VERSION", FIRST + 1)
     monkeypatch.setitem(UPGRADES, FIRST, _grow)

@@ -32,7 +32,7 @@ def test_a_definition_does_not_change() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 2},
+        {"version": 3},
         {"version": "1.0"},
         {"unheard": 1},
         {"name": "../x"},

@@ -185,3 +185,14 @@ def test_no_message_raises_anything(messages: list[dict[str, Any]]) -> None:
     for message in messages:
         log.line("@nix " + json.dumps(message))
     log.failure()
+
+
+def test_of_a_long_error_the_first_lines_and_the_last_are_shown() -> None:
+    log = NixLog(FakeProgress(), "build")
+    text = "\\n".join(f"line {number}" for number in range(40))
+    log.line(f'@nix {{"action":"msg","level":0,"raw_msg":"{text}","msg":""}}')
+    lines = log.failure()
+    assert lines[0] == "  line 0"
+    assert "  ..." in lines
+    assert lines[-1] == "  line 39"
+    assert len(lines) == 19

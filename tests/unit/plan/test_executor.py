@@ -194,6 +194,9 @@ class _Follower:
 
     def line(self, text: str) -> None: ...
 
+    def hint(self) -> str:
+        return "look at it"
+
     def failure(self) -> list[str]:
         return ["what it said"]
 

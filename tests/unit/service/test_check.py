@@ -101,7 +101,7 @@ def _lose(scene: Scene) -> None:
 
 def _newer(scene: Scene) -> None:
     file = definition(scene.place("db").folder)
-    file.write_text(file.read_text().replace('"version": 1', '"version": 2'))
+    file.write_text(file.read_text().replace('"version": 2', '"version": 3'))
 
 
 def _copy(scene: Scene) -> None:
@@ -177,7 +177,7 @@ def _shared_sockets(scene: Scene) -> None:
 _STATE: dict[str, tuple[Callable[[Scene], object], str, str]] = {
     "a definition that is broken": (_break, "db is broken: vm.json: Invalid JSON", "VM db"),
     "a VM that is lost": (_lose, "vm.json cannot be read: No such file", "VM db"),
-    "one of a newer virshle": (_newer, "vm.json has schema 2, made by a newer virshle", "VM db"),
+    "one of a newer virshle": (_newer, "vm.json has schema 3, made by a newer virshle", "VM db"),
     "a name twice": (_copy, "its name db is that of ", "VM db"),
     "a number twice": (_same_number, "is that of ", "VM other"),
     "a folder that is no VM's": (_folder("notes"), "no VM's", "vm/notes"),
@@ -260,7 +260,7 @@ def test_a_vm_that_comes_or_goes_is_nobodys_fault(kind: str, scene: Scene) -> No
 def test_what_a_newer_virshle_left_is_told_and_stays(scene: Scene) -> None:
     _abandoned("new")(scene)
     staged = scene.layout.staged(uuid_of("x"))
-    definition(staged).write_text('{"version": 2}')
+    definition(staged).write_text('{"version": 3}')
     delete(scene.node, scene.node.store.find("mail"))
     report = _unchanged(scene)
     assert report.violations == []

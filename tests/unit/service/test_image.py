@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,24 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_vm
 from virshle.errors import ConfigError, HostError, NotFoundError
-from virshle.exec import Command
+from virshle.exec import Command, Result
 from virshle.fs import Lock, try_lock
-from virshle.image import link, read_record
+from virshle.image import read_record
 from virshle.image.found import record_file
+from virshle.model.vm import Pin
 from virshle.nix import NixHost
 from virshle.plan import Apply
-from virshle.service.image import build, collect, ensure_built, hold_image, image_rows, image_source
+from virshle.service.image import Update, build, ensure_built, hold_image, image_source, update
+from virshle.service.image_gc import Collected, collect
+from virshle.service.image_list import image_rows
 from virshle.service.node import Node
 from virshle.store import Layout
+from virshle.store.layout import image_link
 
 
 @pytest.fixture
 def node(layout: Layout, host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """With images `flake`, `file` (a raw file) and what is built in; nix is faked by `build_result`."""
+    """With images `flake`, `file` (a raw file) and what is built in; nix is faked by `nix`."""
     (tmp_path / "file.raw").write_bytes(b"\0" * 512)
     layout.paths.config.write_text(
         f'[[image]]\nname = "flake"\nnix = ".#x"\n[[image]]\nname = "file"\npath = "{tmp_path / "file.raw"}"\n'
@@ -32,29 +36,52 @@ def node(layout: Layout, host: FakeHost, tmp_path: Path, monkeypatch: pytest.Mon
     return Node(layout.paths)
 
 
-Follow = Callable[..., Any]
+class FakeNix(list[Command]):
+    """Builds a store path with one disk.raw; holds what was built. The flake is what `revision` says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.revision = "0123456789abcdef0123"
+        self.asked: list[tuple[str, ...]] = []
+        """Of what would be built, and which flake that is."""
+        self.build("store-path")
+
+    def build(self, name: str) -> None:
+        """What is built from now on."""
+        self.store = self.folder / name
+        self.store.mkdir()
+        (self.store / "disk.raw").write_bytes(b"\0" * 1024)
+
+    def follow(self, command: Command, on_line: object, **_: object) -> Result:
+        return Result(command, 0, self._do(command), "", 0.1)
+
+    def _do(self, command: Command) -> str:
+        argv = command.argv
+        if "metadata" in argv:
+            self.asked.append(argv)
+            url = f"git+file://{argv[-1]}"
+            locked = {"type": "git", "rev": self.revision, "narHash": "sha256-x"}
+            return json.dumps({"originalUrl": url, "url": f"{url}?rev={self.revision}", "locked": locked})
+        if "--dry-run" in argv:
+            self.asked.append(argv)
+            return json.dumps([{"outputs": {"out": str(self.store)}}])
+        self.append(command)
+        out = Path(argv[argv.index("--out-link") + 1])
+        out.unlink(missing_ok=True)
+        out.symlink_to(self.store)
+        return ""
 
 
 @pytest.fixture
-def nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Command]:
-    """Builds a store path with one disk.raw; what was called."""
-    called: list[Command] = []
-    store = tmp_path / "store-path"
-    store.mkdir()
-    (store / "disk.raw").write_bytes(b"\0" * 1024)
-
-    def follow(command: Command, on_line: object, **_: object) -> Any:
-        called.append(command)
-        out = Path(command.argv[command.argv.index("--out-link") + 1])
-        out.unlink(missing_ok=True)
-        out.symlink_to(store)
-        return type("Result", (), {"code": 0})
-
-    monkeypatch.setattr("virshle.exec.follow", follow)
-    return called
+def nix(tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> FakeNix:
+    fake = FakeNix(tmp_path)
+    host.have("nix-store")
+    host.answers["nix-store"] = "/nix/store/x.drv\n"
+    monkeypatch.setattr("virshle.exec.follow", fake.follow)
+    return fake
 
 
-def test_an_image_is_built_when_it_is_wanted_and_once(node: Node, nix: list[Command], tmp_path: Path) -> None:
+def test_an_image_is_built_when_it_is_wanted_and_once(node: Node, nix: FakeNix, tmp_path: Path) -> None:
     with pytest.raises(HostError, match="not there"):
         image_source(node, "flake")
     ensure_built(node, "flake")
@@ -65,15 +92,92 @@ def test_an_image_is_built_when_it_is_wanted_and_once(node: Node, nix: list[Comm
     assert len(nix) == 1
 
 
-def test_what_was_built_is_noted(node: Node, nix: list[Command], layout: Layout, tmp_path: Path) -> None:
+def test_what_was_built_is_noted(node: Node, nix: FakeNix, layout: Layout, tmp_path: Path) -> None:
     assert build(node, "flake") == str(tmp_path / "store-path")
     record = read_record(layout.image("flake"))
     assert record is not None
     assert (record.source, record.store_path, record.nix) == (".#x", str(tmp_path / "store-path"), "2.18")
+    assert record.pin == _pin(node, nix)
+    source = image_source(node, "flake")
+    assert (source.pin, source.derivation) == (record.pin, "/nix/store/x.drv")
+
+
+def _pin(node: Node, nix: FakeNix) -> Pin:
+    flake = f"git+file://{node.paths.config.parent}"
+    locked = f"{flake}?rev={nix.revision}"
+    return Pin(flake=flake, locked=locked, attribute="x", nar_hash="sha256-x", revision=nix.revision)
+
+
+def test_what_is_noted_is_what_is_built(node: Node, nix: FakeNix) -> None:
+    build(node, "flake")
+    assert nix[0].argv[-1] == _pin(node, nix).installable
+    assert nix[0].argv[-1].endswith("?rev=0123456789abcdef0123#x")
+
+
+def test_a_pin_is_not_taken_for_that_of_another_build(node: Node, nix: FakeNix, layout: Layout, tmp_path: Path) -> None:
+    build(node, "flake")
+    nix.build("by-hand")
+    image_link(layout.image("flake")).unlink()
+    image_link(layout.image("flake")).symlink_to(nix.store)
+    assert image_source(node, "flake").pin is None
+    rows = {row["name"]: row for row in image_rows(node)}
+    assert (rows["flake"]["built"], rows["flake"]["revision"], rows["flake"]["when"]) == (True, None, None)
+
+
+def test_an_update_tells_from_what_to_what(node: Node, nix: FakeNix, tmp_path: Path) -> None:
+    first = str(tmp_path / "store-path")
+    assert update(node, "flake") == Update(None, first)
+    assert update(node, "flake") == Update(first, first)
+    nix.build("second")
+    assert update(node, "flake") == Update(first, str(tmp_path / "second"))
+    assert all("--refresh" in argv for argv in nix.asked)
+
+
+def _current(node: Node) -> Any:
+    return next(row["current"] for row in image_rows(node, check=True) if row["name"] == "flake")
+
+
+def test_only_who_wants_to_know_has_the_source_looked_at(node: Node, nix: FakeNix) -> None:
+    assert _current(node) is None
+    build(node, "flake")
+    nix.asked.clear()
+    assert [row["current"] for row in image_rows(node)] == [None] * 4
+    assert nix.asked == []
+
+
+def test_the_very_same_flake_is_current_and_not_evaluated(node: Node, nix: FakeNix) -> None:
+    build(node, "flake")
+    nix.asked.clear()
+    assert _current(node) == "current"
+    assert [("metadata" in argv, "--refresh" in argv) for argv in nix.asked] == [(True, True)]
+
+
+def test_a_flake_that_moved_is_outdated_where_it_gives_something_else(node: Node, nix: FakeNix) -> None:
+    build(node, "flake")
+    nix.revision = "f" * 40
+    assert _current(node) == "current"
+    nix.build("second")
+    assert _current(node) == "outdated"
+    build(node, "flake")
+    assert _current(node) == "current"
+
+
+def test_a_source_that_cannot_be_looked_at_is_the_problem_of_one_row(
+    node: Node, nix: FakeNix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(node, "flake")
+
+    def fail(command: Command, *_: object, **__: object) -> Result:
+        return Result(command, 1, "", "", 0.1)
+
+    monkeypatch.setattr("virshle.exec.follow", fail)
+    rows = {row["name"]: row for row in image_rows(node, check=True)}
+    assert "failed with exit code 1" in rows["flake"]["problem"]
+    assert (rows["flake"]["built"], rows["flake"]["current"], rows["file"]["problem"]) == (True, None, None)
 
 
 def test_a_failed_build_leaves_the_old_one(
-    node: Node, nix: list[Command], layout: Layout, monkeypatch: pytest.MonkeyPatch
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(node, "flake")
 
@@ -83,21 +187,27 @@ def test_a_failed_build_leaves_the_old_one(
     monkeypatch.setattr("virshle.exec.follow", fail)
     with pytest.raises(HostError, match="nix failed"):
         build(node, "flake")
-    assert link(layout.image("flake")).is_symlink()
+    assert image_link(layout.image("flake")).is_symlink()
     assert image_source(node, "flake").size == 1024
 
 
-def test_a_file_is_taken_as_it_is(node: Node, nix: list[Command], tmp_path: Path) -> None:
+def test_a_file_is_taken_as_it_is(node: Node, nix: FakeNix, tmp_path: Path) -> None:
     assert image_source(node, "file").path == tmp_path / "file.raw"
     with pytest.raises(ConfigError, match="there is nothing to build"):
         build(node, "file")
     assert nix == []
 
 
-def test_the_built_in_nixos_says_what_it_needs(node: Node, nix: list[Command]) -> None:
+def test_the_built_in_nixos_says_what_it_needs(
+    node: Node, nix: FakeNix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virshle.image.plan._SOURCE", tmp_path)
     with pytest.raises(ConfigError) as caught:
         build(node, "nixos")
     assert "[[image]]" in caught.value.hint
+    monkeypatch.setenv("VIRSHLE_FLAKE", "path:/v")
+    build(node, "nixos")
+    assert nix[0].argv[-1].endswith(".image-nixos")
 
 
 def test_an_unknown_image_is_not_found(node: Node) -> None:
@@ -106,7 +216,7 @@ def test_an_unknown_image_is_not_found(node: Node) -> None:
     assert "flake" in caught.value.hint
 
 
-def test_a_dry_build_does_nothing(node: Node, nix: list[Command], layout: Layout) -> None:
+def test_a_dry_build_does_nothing(node: Node, nix: FakeNix, layout: Layout) -> None:
     shown: list[str] = []
     build(replace(node, dry_run=shown.append), "flake")
     assert any("nix build" in text for text in shown)
@@ -114,7 +224,7 @@ def test_a_dry_build_does_nothing(node: Node, nix: list[Command], layout: Layout
     assert list(layout.images.iterdir()) == []
 
 
-def test_rows_tell_what_is_built_how_large_and_for_whom(node: Node, nix: list[Command], layout: Layout) -> None:
+def test_rows_tell_what_is_built_how_large_and_for_whom(node: Node, nix: FakeNix, layout: Layout) -> None:
     build(node, "flake")
     put_vm(layout, make_vm(origin={"image": "flake", "source": ".#x"}))
     rows = {row["name"]: row for row in image_rows(node)}
@@ -129,17 +239,33 @@ def test_a_row_of_an_image_with_a_problem_tells_it(node: Node, tmp_path: Path) -
     assert "there is no disk image" in rows["file"]["problem"]
 
 
-def test_images_that_no_template_names_are_let_go_of(node: Node, nix: list[Command], layout: Layout) -> None:
+def test_images_that_no_template_names_are_let_go_of(node: Node, nix: FakeNix, layout: Layout) -> None:
     build(node, "flake")
     (layout.image("tiny")).mkdir()
-    assert collect(node) == ["flake"]
+    assert collect(node) == Collected(["flake"], {})
     assert [path.name for path in layout.images.iterdir()] == ["tiny"]
+
+
+def test_an_image_of_which_vms_were_made_is_kept_and_they_are_named(node: Node, nix: FakeNix, layout: Layout) -> None:
+    build(node, "flake")
+    put_vm(layout, make_vm(origin={"image": "flake", "source": ".#x"}))
+    assert collect(node) == Collected([], {"flake": ["web"]})
+    assert image_link(layout.image("flake")).is_symlink()
+
+
+def test_a_dry_gc_tells_what_would_go_and_its_size(node: Node, nix: FakeNix, layout: Layout) -> None:
+    build(node, "flake")
+    shown: list[str] = []
+    collect(replace(node, dry_run=shown.append))
+    assert shown[0] == f"# flake: 0B on disk, {nix.store}" or "KiB on disk" in shown[0]
+    assert "rm -rf" in shown[1]
+    assert image_link(layout.image("flake")).is_symlink()
 
 
 def test_what_we_did_not_build_is_not_deleted(node: Node, layout: Layout) -> None:
     (layout.images / "my-own").mkdir()
     (layout.images / "my-own" / "golden.raw").write_text("precious")
-    assert collect(node) == []
+    assert collect(node) == Collected([], {})
     assert (layout.images / "my-own" / "golden.raw").exists()
 
 
@@ -150,7 +276,7 @@ def _configure(layout: Layout, tmp_path: Path, image: str) -> Node:
 
 
 def test_an_image_of_another_source_or_other_arguments_is_built_anew(
-    node: Node, nix: list[Command], layout: Layout, tmp_path: Path
+    node: Node, nix: FakeNix, layout: Layout, tmp_path: Path
 ) -> None:
     file = f'file = "{tmp_path / "x.nix"}"'
     for image in ('nix = ".#a"', 'nix = ".#b"', file, f'{file}\nargs = {{a = "1"}}', f'{file}\nargs = {{a = "2"}}'):
@@ -164,16 +290,14 @@ def test_an_image_of_another_source_or_other_arguments_is_built_anew(
     assert record.args == {"a": "2"}
 
 
-def test_an_image_without_a_record_is_taken_for_what_is_configured(
-    node: Node, nix: list[Command], layout: Layout
-) -> None:
+def test_an_image_without_a_record_is_taken_for_what_is_configured(node: Node, nix: FakeNix, layout: Layout) -> None:
     build(node, "flake")
     record_file(layout.image("flake")).unlink()
     ensure_built(node, "flake")
     assert len(nix) == 1
 
 
-def test_a_build_that_is_asked_for_is_done_again(node: Node, nix: list[Command]) -> None:
+def test_a_build_that_is_asked_for_is_done_again(node: Node, nix: FakeNix) -> None:
     build(node, "flake")
     build(node, "flake")
     assert len(nix) == 2
@@ -182,7 +306,7 @@ def test_a_build_that_is_asked_for_is_done_again(node: Node, nix: list[Command])
 
 
 def test_who_waited_for_a_build_finds_it_built(
-    node: Node, nix: list[Command], layout: Layout, monkeypatch: pytest.MonkeyPatch
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Node.hold
 
@@ -197,7 +321,7 @@ def test_who_waited_for_a_build_finds_it_built(
 
 
 def test_an_image_is_locked_while_it_is_cloned_and_cannot_be_let_go_of(
-    node: Node, nix: list[Command], layout: Layout
+    node: Node, nix: FakeNix, layout: Layout
 ) -> None:
     build(node, "flake")
     with node.apply() as apply:
@@ -220,7 +344,7 @@ def test_a_relative_image_begins_in_the_folder_of_the_configuration(
 
 
 def test_a_result_that_is_no_image_does_not_keep_another_source_from_being_built(
-    node: Node, nix: list[Command], layout: Layout, tmp_path: Path
+    node: Node, nix: FakeNix, layout: Layout, tmp_path: Path
 ) -> None:
     ensure_built(_configure(layout, tmp_path, 'nix = ".#a"'), "x")
     disk = tmp_path / "store-path/disk.raw"
@@ -228,8 +352,8 @@ def test_a_result_that_is_no_image_does_not_keep_another_source_from_being_built
     with pytest.raises(ConfigError, match="has no disk"):
         build(_configure(layout, tmp_path, 'nix = ".#bad"'), "x")
     (tmp_path / "store-path").rename(tmp_path / "bad")
-    link(layout.image("x")).unlink()
-    link(layout.image("x")).symlink_to(tmp_path / "bad")
+    image_link(layout.image("x")).unlink()
+    image_link(layout.image("x")).symlink_to(tmp_path / "bad")
     (tmp_path / "store-path").mkdir()
     (tmp_path / "kept").rename(disk)
     ensure_built(_configure(layout, tmp_path, 'nix = ".#good"'), "x")
@@ -237,20 +361,20 @@ def test_a_result_that_is_no_image_does_not_keep_another_source_from_being_built
 
 
 def test_a_build_that_was_interrupted_before_its_record_is_not_taken_for_the_old_source(
-    node: Node, nix: list[Command], layout: Layout, tmp_path: Path
+    node: Node, nix: FakeNix, layout: Layout, tmp_path: Path
 ) -> None:
     build(node, "flake")
     other = tmp_path / "store-path-of-another-source"
     other.mkdir()
     (other / "disk.raw").write_bytes(b"\1" * 512)
-    link(layout.image("flake")).unlink()
-    link(layout.image("flake")).symlink_to(other)
+    image_link(layout.image("flake")).unlink()
+    image_link(layout.image("flake")).symlink_to(other)
     ensure_built(node, "flake")
     assert len(nix) == 2
 
 
 def test_a_build_that_waited_for_gc_makes_its_folder_again(
-    node: Node, nix: list[Command], layout: Layout, monkeypatch: pytest.MonkeyPatch
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Lock._take
 

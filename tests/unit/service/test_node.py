@@ -156,7 +156,10 @@ def test_a_vm_runs_as_long_as_its_record_is_held_whatever_becomes_of_its_runtime
     assert node.process(uuid_of("web")) is None
 
 
-def test_the_built_in_template_that_cannot_be_used_says_so_and_warns_nobody(node: Node) -> None:
+def test_the_built_in_template_that_cannot_be_used_says_so_and_warns_nobody(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virshle.image.plan._SOURCE", tmp_path)
     rows = {row["name"]: row for row in template_rows(node)}
-    assert "is to be given" in rows["nixos"]["problem"]
+    assert "built by virshle's own flake" in rows["nixos"]["problem"]
     assert not any("nixos" in warning for warning in config_warnings(node))

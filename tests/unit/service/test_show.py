@@ -127,3 +127,39 @@ def test_of_two_that_clash_where_neither_is_linked_no_owner_is_made_up(node: Nod
     problems = [shown.problem or "" for shown in rows(node, node.store.entries())]
     assert any(problems)
     assert not any("None" in problem for problem in problems)
+
+
+_PIN = {"flake": "git+file:///f", "locked": "git+file:///f?rev=abc", "attribute": "x y", "revision": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "now", "outdated"),
+    [
+        ({"image": "own", "store_path": "/nix/store/1-own"}, "/nix/store/1-own", False),
+        ({"image": "own", "store_path": "/nix/store/1-own"}, "/nix/store/2-own", True),
+        ({"image": "own", "store_path": "/nix/store/1-own"}, None, False),
+        ({"image": "own"}, "/nix/store/2-own", False),
+        ({"store_path": "/nix/store/1-own"}, "/nix/store/2-own", False),
+        ({"image": "../image/own", "store_path": "/nix/store/1-own"}, "/nix/store/2-own", False),
+    ],
+)
+def test_a_vm_whose_image_was_built_to_something_else_since_is_outdated(
+    origin: dict[str, str], now: str | None, outdated: bool, node: Node, layout: Layout
+) -> None:
+    put_vm(layout, make_vm(origin={"source": ".#x", **origin}))
+    if now:
+        layout.image("own").mkdir()
+        (layout.image("own") / "result").symlink_to(now)
+    assert [one.outdated for one in rows(node, node.store.entries())] == [outdated]
+    assert details(node, node.store.find("web"))["outdated"] is outdated
+
+
+def test_details_tell_how_the_image_is_built_exactly_so_again(node: Node, layout: Layout) -> None:
+    put_vm(layout, make_vm(origin={"source": ".#x", "pin": _PIN}))
+    found = details(node, node.store.find("web"))
+    assert found["rebuild"] == "nix build 'git+file:///f?rev=abc#x y'"
+    assert found["origin"]["pin"] == {**_PIN, "dirty": False}
+    put_vm(layout, make_vm("db", 2, origin={"source": "x.nix", "derivation": "/nix/store/x.drv"}))
+    assert details(node, node.store.find("db"))["rebuild"] == "nix-store --realise /nix/store/x.drv"
+    put_vm(layout, make_vm("mail", 3))
+    assert "rebuild" not in details(node, node.store.find("mail"))

@@ -77,12 +77,23 @@ def test_without_a_version_it_is_of_the_first_schema(layout: Layout, store: Stor
     assert schema(folder) == 1
 
 
+def test_the_first_schema_is_one_without_a_pin(layout: Layout, store: Store) -> None:
+    folder = _put(layout, make_vm(), version=1)
+    assert '"pin"' in definition(folder).read_text()
+    data = json.loads(definition(folder).read_text())
+    del data["origin"]["pin"]
+    definition(folder).write_text(json.dumps(data))
+    (entry,) = store.entries()
+    assert (entry.problem, entry.whole()) == ("", make_vm())
+    assert len(renew_definition(folder, entry.whole())) == 1
+
+
 def test_a_newer_one_is_refused_with_what_to_do(layout: Layout, store: Store) -> None:
     folder = _put(layout, make_vm(), version=VERSION + 1, novel=True)
     before = snapshot(layout.paths.state)
     (entry,) = store.entries()
     assert entry.name == "web"
-    with pytest.raises(ConflictError, match=r"web is broken: vm\.json has schema 2, made by a newer virshle") as caught:
+    with pytest.raises(ConflictError, match=r"web is broken: vm\.json has schema 3, made by a newer virshle") as caught:
         entry.whole()
     assert caught.value.hint == (
         f"use the virshle that wrote {definition(folder)}, or a newer one; nothing was touched"

@@ -1,0 +1,255 @@
+"""Images that flakes build, by the real nix: pinned, checked, updated; and what goes wrong with them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.host import Host
+from virshle.model.arch import host_arch
+
+SCRIPT = "/bin/dd if=/dev/zero of=$out bs=1048576 count={size}"
+FLAKE = """{{ outputs = {{ self }}: {{
+  image = derivation {{ name = "x"; builder = "/bin/sh"; system = "{system}"; args = [ "-c" "{script}" ]; }};
+  nixosConfigurations.web.config.system.build.virshleImage = self.image;
+  nixosConfigurations.wrong.config.system.build.virshleImage =
+    throw "A definition for option `x' is not of type `string'. Definition values:\\n- In `y.nix': 1";
+  nixosConfigurations.bare.config.system.build = {{ }};
+  packages.{system}.image-nixos = self.image;
+}}; }}
+"""
+
+
+def write_flake(folder: Path, size: int = 1, script: str = SCRIPT) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "flake.nix").write_text(FLAKE.format(script=script.format(size=size), system=host_arch().nix))
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=x", "-c", "user.email=x@localhost")
+    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def flake(bare: Host) -> Path:
+    """A folder beside the configuration, which names its image `own`."""
+    folder = bare.folder / "flake"
+    write_flake(folder)
+    configure(bare, "./flake#image")
+    bare.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
+    return folder
+
+
+def configure(host: Host, reference: str) -> None:
+    host.configure(
+        f'[[image]]\nname = "own"\nnix = "{reference}"\n'
+        '[[template.vm]]\nname = "own"\n[[template.vm.disk]]\nname = "os"\nimage = "own"\n'
+    )
+
+
+@pytest.fixture
+def repository(flake: Path) -> Path:
+    if shutil.which("git") is None:
+        pytest.skip("SKIPPED LOUDLY: git is not here")
+    git(flake, "init", "-q")
+    git(flake, "add", ".")
+    git(flake, "commit", "-qm", "one")
+    return flake
+
+
+def record(host: Host, name: str = "own") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((host.state / "image" / name / "image.json").read_text())
+    return found
+
+
+def row(host: Host, *more: str) -> dict[str, Any]:
+    rows = json.loads(host.v("image", "ls", "--format", "json", *more).stdout)
+    found: dict[str, Any] = next(row for row in rows if row["name"] == "own")
+    return found
+
+
+def rebuilt(host: Host, line: str) -> str:
+    """The store path that the line of `v info` gives."""
+    program, verb, *words = shlex.split(line)
+    nix = [program, "--extra-experimental-features", "nix-command flakes", verb, "--no-link", "--json"]
+    # Root's nix wants the group nixbld unless told otherwise.
+    env = host.environment() | {"NIX_CONFIG": host.env["NIX_CONFIG"] + "\nbuild-users-group ="}
+    done = subprocess.run([*nix, *words], env=env, check=True, capture_output=True, text=True)
+    return str(json.loads(done.stdout)[0]["outputs"]["out"])
+
+
+def test_a_commit_is_pinned_and_built_exactly_so_again(bare: Host, repository: Path) -> None:
+    bare.v("create", "-t", "own", "web")
+    pin = record(bare)["pin"]
+    assert pin["revision"] == git(repository, "rev-parse", "HEAD")
+    assert pin["dirty"] is False
+    assert pin["nar_hash"].startswith("sha256-")
+    write_flake(repository, 2)
+    git(repository, "commit", "-qam", "two")
+    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    assert info["origin"]["pin"] == pin
+    assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"] == record(bare)["store_path"]
+
+
+def test_a_dirty_tree_is_built_and_said_to_be(bare: Host, repository: Path) -> None:
+    write_flake(repository, 2)
+    bare.v("create", "-t", "own", "web")
+    shown = row(bare)
+    assert shown["revision"].endswith("-dirty")
+    assert shown["virtual"] == 2 * 2**20
+    write_flake(repository, 1)
+    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    assert info["origin"]["pin"]["dirty"] is True
+    assert rebuilt(bare, info["rebuild"]) == shown["store_path"]
+
+
+def test_the_same_input_gives_the_same_store_path(bare: Host, flake: Path, tmp_path: Path) -> None:
+    bare.v("image", "build", "own")
+    first = record(bare)["store_path"]
+    shutil.copytree(flake, tmp_path / "copy")
+    configure(bare, f"path:{tmp_path}/copy#image")
+    bare.v("image", "build", "own")
+    assert record(bare)["store_path"] == first
+
+
+def test_outdated_is_told_when_asked_and_an_update_mends_it(bare: Host, repository: Path) -> None:
+    bare.v("create", "-t", "own", "web")
+    (repository / "README").write_text("nothing of it is in the image\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "words")
+    assert row(bare)["current"] is None
+    assert row(bare, "--check")["current"] == "current"
+    write_flake(repository, 2)
+    assert row(bare, "--check")["current"] == "outdated"
+    assert bare.ls()[0]["outdated"] is False
+    before = record(bare)["store_path"]
+    said = bare.v("image", "update").stderr
+    assert f"updated own: {before} -> {record(bare)['store_path']}" in said
+    assert before != record(bare)["store_path"]
+    assert bare.ls()[0]["outdated"] is True
+    assert "own is current" in bare.v("image", "update", "own").stderr
+    templates = json.loads(bare.v("template", "ls", "--check", "--format", "json").stdout)
+    own = next(row for row in templates if row["name"] == "own")
+    assert (own["built"], own["virtual"], own["current"]) == (True, 2 * 2**20, "current")
+
+
+def test_a_nixos_configuration_means_its_image(bare: Host, flake: Path) -> None:
+    configure(bare, "./flake#nixosConfigurations.web")
+    bare.v("image", "build", "own")
+    assert record(bare)["pin"]["attribute"] == "nixosConfigurations.web.config.system.build.virshleImage"
+
+
+def test_the_built_in_nixos_needs_no_configuration(bare: Host, flake: Path) -> None:
+    bare.env.pop("VIRSHLE_CONFIG")
+    bare.env["VIRSHLE_FLAKE"] = f"path:{flake}"
+    bare.v("create", "-t", "nixos", "web")
+    assert bare.ls()[0]["image"] == "nixos"
+    assert record(bare, "nixos")["pin"]["flake"] == f"path:{flake}"
+
+
+@pytest.mark.parametrize("name", ["own", "tiny"])
+def test_what_no_flake_built_is_built_by_its_derivation_again(host: Host, name: str) -> None:
+    """`tiny` too, whose record was made with its build."""
+    if name == "own":
+        expression = host.folder / "own.nix"
+        expression.write_text(
+            'derivation { name = "x"; builder = "/bin/sh"; args = [ "-c" "'
+            + SCRIPT.format(size=1)
+            + f'" ]; system = "{host_arch().nix}"; }}'
+        )
+        host.configure(
+            f'[[image]]\nname = "own"\nfile = "{expression}"\n'
+            '[[template.vm]]\nname = "own"\n[[template.vm.disk]]\nname = "os"\nimage = "own"\n'
+        )
+        host.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
+    host.v("create", "-t", name, "web")
+    info = json.loads(host.v("info", "web", "--format", "json").stdout)
+    assert info["rebuild"].startswith("nix-store --realise /nix/store/")
+    env = host.environment() | {"NIX_CONFIG": "sandbox = false\nsubstituters =\nbuild-users-group ="}
+    done = subprocess.run(shlex.split(info["rebuild"]), env=env, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == info["origin"]["store_path"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("./nowhere#image", ("nowhere", "No such file")),
+        ("./flake#imgae", ("imgae", "nix flake show")),
+        ("./flake#nixosConfigurations.bare", ("virshleImage", "nixosModules.guest")),
+        ("./flake#nixosConfigurations.wrong", ("A definition for option `x' is not of type `string'",)),
+        ("./flake#nixosConfigurations.web.config.system", ("is not a derivation",)),
+        ("./flake#nixosConfigurations.wbe", ("wbe",)),
+        ("path:./flake?narHash=sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=#image", ("mismatch", "pinned")),
+        ("no-such-registry-entry#image", ("no-such-registry-entry",)),
+    ],
+)
+def test_a_flake_that_cannot_be_built_is_told_as_nix_said_it(
+    bare: Host, flake: Path, reference: str, parts: tuple[str, ...]
+) -> None:
+    configure(bare, reference)
+    # Nobody answers there: the machine may have no network, and needs none for this.
+    bare.env["NIX_CONFIG"] += "\nflake-registry = \n"
+    said = bare.v("create", "-t", "own", code=6).stderr
+    for part in parts:
+        assert part in said
+    assert bare.ls() == []
+    assert not (bare.state / "image" / "own" / "result").is_symlink()
+
+
+def test_without_network_what_mends_it_is_told(bare: Host, flake: Path) -> None:
+    configure(bare, "http://127.0.0.1:9/x.tar.gz#image")
+    bare.env["NIX_CONFIG"] += "\ndownload-attempts = 1"
+    said = bare.v("image", "build", "own", code=6).stderr
+    assert "127.0.0.1" in said
+    assert "hint: there is no way to it" in said
+
+
+@pytest.mark.parametrize("word", ["--impure#x", "-f#x", "x", "a b#x"])
+def test_what_nix_would_read_as_an_option_is_refused(bare: Host, flake: Path, word: str) -> None:
+    configure(bare, word)
+    said = bare.v("image", "build", "own", code=3).stderr
+    assert "image" in said
+
+
+def test_a_build_that_needs_kvm_tells_the_line_for_nix_conf(bare: Host, flake: Path) -> None:
+    text = (flake / "flake.nix").read_text()
+    (flake / "flake.nix").write_text(text.replace('name = "x";', 'name = "x"; requiredSystemFeatures = [ "kvm" ];'))
+    bare.env["NIX_CONFIG"] += "\nsystem-features = benchmark"
+    assert "extra-system-features = kvm" in bare.v("image", "build", "own", code=6).stderr
+
+
+def test_a_qcow2_image_is_refused_with_what_to_set(bare: Host, flake: Path) -> None:
+    write_flake(flake, script="/bin/mkdir $out; echo QFI > $out/nixos.qcow2")
+    said = bare.v("create", "-t", "own", code=3).stderr
+    assert "nixos.qcow2" in said
+    assert 'image.format = "raw"' in said
+
+
+def test_a_store_path_that_vanished_is_built_again(bare: Host, flake: Path) -> None:
+    bare.v("image", "build", "own")
+    path = record(bare)["store_path"]
+    link = bare.state / "image" / "own" / "result"
+    # As if it had been collected: only nix may delete in its store.
+    link.unlink()
+    link.symlink_to("/nix/store/00000000000000000000000000000000-gone")
+    assert row(bare)["built"] is False
+    bare.v("create", "-t", "own", "web")
+    assert str(link.readlink()) == path
+
+
+def test_a_full_disk_is_told_with_what_frees_it(bare: Host, flake: Path, small_disk: Callable[[str], Path]) -> None:
+    write_flake(flake, 64)
+    store = small_disk("24m")
+    for name, folder in {"STORE": "store", "STATE": "var", "LOG": "log", "CONF": "etc"}.items():
+        bare.env[f"NIX_{name}_DIR"] = str(store / "nix" / folder)
+    said = bare.v("image", "build", "own", code=6).stderr
+    assert "No space left on device" in said
+    assert "nix-collect-garbage" in said
+    assert not (bare.state / "image" / "own" / "result").is_symlink()

@@ -1,0 +1,254 @@
+"""Other systems' disk images, by the real qemu-img and cp."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.efi import efi_image
+from tests.host.host import LONG, Host, V
+from tests.host.test_bad_input import GPT
+
+pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="SKIPPED LOUDLY: qemu-img is not here")
+
+MIB = 2**20
+TEMPLATE = '[[template.vm]]\nname = "{0}"\nvram = "512MiB"\n[[template.vm.disk]]\nname = "os"\nimage = "{0}"\n'
+NET = '[[template.vm.net]]\nname = "main"\ntype = "user"\n'
+
+
+def raw_disk(path: Path, data: int = MIB, size: int = 64 * MIB) -> Path:
+    """With an MBR, data and a hole."""
+    with path.open("wb") as file:
+        file.write(bytes(510) + b"\x55\xaa" + os.urandom(data))
+        file.truncate(size)
+    return path
+
+
+def qcow2(path: Path, source: Path, *more: str) -> Path:
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *more, source, path], check=True)
+    return path
+
+
+def images(host: Host) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in json.loads(host.v("image", "ls", "--format", "json").stdout)}
+
+
+def nothing_half(host: Host) -> None:
+    assert not [name for name in host.folders("image") if not name.startswith(".")]
+    assert set(images(host)) == {"tiny", "nixos"}
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2", "compressed"])
+def test_it_is_sparse_listed_and_named_by_a_template_without_more(bare: Host, kind: str) -> None:
+    disk = raw_disk(bare.folder / "web.raw")
+    file = disk
+    if kind != "raw":
+        file = qcow2(bare.folder / "web.qcow2", disk, *(["-c"] if kind == "compressed" else []))
+    assert bare.v("image", "import", str(file)).stdout == "web\n"
+    imported = bare.state / "image" / "web" / "disk.raw"
+    assert imported.read_bytes() == disk.read_bytes()
+    assert imported.stat().st_blocks * 512 < 4 * MIB
+    row = images(bare)["web"]
+    assert (row["built"], row["virtual"], row["source"], row["problem"]) == (True, 64 * MIB, str(file), None)
+    bare.configure(TEMPLATE.format("web"))
+    whole = disk.read_bytes()
+    file.unlink()
+    bare.v("create", "-t", "web", "one")
+    (clone,) = bare.state.glob("vm/*/disk/os")
+    assert clone.read_bytes() == whole
+    assert bare.ls()[0]["image"] == "web"
+    bare.check()
+
+
+def test_it_stays_until_it_is_deleted(bare: Host) -> None:
+    bare.v("image", "import", str(raw_disk(bare.folder / "x.raw")), "--name", "web")
+    assert "nothing to let go of" in bare.v("image", "gc").stderr
+    bare.configure(TEMPLATE.format("web"))
+    bare.v("create", "-t", "web", "one")
+    assert "named by template web" in bare.v("image", "delete", "web", code=5).stderr
+    bare.config.write_text("")
+    assert "VMs were made of image 'web': one" in bare.v("image", "delete", "web", code=5).stderr
+    assert "mv -T" in bare.v("image", "delete", "--force", "--dry-run", "web").stdout
+    bare.v("image", "delete", "--force", "web")
+    nothing_half(bare)
+    assert [row["name"] for row in bare.ls()] == ["one"]
+    assert "no image named 'web'" in bare.v("image", "delete", "web", code=4).stderr
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the test's EFI image is for x86_64")
+def test_an_imported_image_boots(host: Host, tiny: Path, tmp_path: Path) -> None:
+    efi_image((tiny / "result").readlink(), tmp_path, tmp_path / "efi.raw")
+    file = qcow2(tmp_path / "cloud.qcow2", tmp_path / "efi.raw", "-c")
+    host.v("image", "import", str(file))
+    host.configure(TEMPLATE.format("cloud") + NET)
+    made = host.v("create", "-t", "cloud", "web", "--start", "--wait", "--timeout", "240")
+    assert "ssh server to answer" in made.stderr, "it knows nothing of virshle"
+    assert host.v("ssh", "web", "hostname").stdout == "web\n"
+    host.v("stop", "web")
+
+
+def _text(path: Path) -> None:
+    path.write_text("not an image")
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _no_table(path: Path) -> None:
+    path.write_bytes(bytes(MIB))
+
+
+def _no_table_qcow2(path: Path) -> None:
+    _no_table(path.with_name("flat"))
+    qcow2(path, path.with_name("flat"))
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(bytes(510) + b"\x55\xaa" + GPT[512:] + bytes(MIB - len(GPT)))
+
+
+def _with_backing(path: Path) -> None:
+    base = qcow2(path.with_name("base"), raw_disk(path.with_name("flat")))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", path], check=True)
+
+
+def _with_data_file(path: Path) -> None:
+    option = f"data_file={path.with_name('data')}"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", option, path, "1M"], check=True)
+
+
+def _damaged(path: Path) -> None:
+    qcow2(path, raw_disk(path.with_name("flat")))
+    os.truncate(path, 2**17)
+
+
+def _gzip(path: Path) -> None:
+    path.write_bytes(b"\x1f\x8b" + bytes(1022))
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "part"),
+    [
+        (_text, 3, "truncated"),
+        (_fifo, 3, "no regular file"),
+        (_no_table, 3, "no partition table"),
+        (_no_table_qcow2, 3, "no partition table"),
+        (_truncated, 3, "partition table says"),
+        (_with_backing, 3, "in another file"),
+        (_with_data_file, 3, "in another file"),
+        (_damaged, 3, "is damaged"),
+        (_gzip, 3, "gunzip"),
+        (lambda path: path.symlink_to("/dev/zero"), 3, "no regular file"),
+        (lambda path: path.mkdir(), 3, "no regular file"),
+        (lambda path: None, 4, "there is no disk image"),
+    ],
+)
+def test_what_is_no_whole_image_is_refused(bare: Host, make: Callable[[Path], None], code: int, part: str) -> None:
+    make(bare.folder / "disk")
+    assert part in bare.v("image", "import", str(bare.folder / "disk"), code=code).stderr
+    nothing_half(bare)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "part"), [("tiny", 5, "already"), ("a/b", 2, "no plain name"), (".x", 2, "no plain name")]
+)
+def test_a_name_that_cannot_be_is_refused(bare: Host, name: str, code: int, part: str) -> None:
+    disk = raw_disk(bare.folder / "x.raw")
+    assert part in bare.v("image", "import", str(disk), "--name", name, code=code).stderr
+    bare.v("image", "import", str(disk))
+    assert "v image delete x" in bare.v("image", "import", str(disk), code=5).stderr
+    assert images(bare)["x"]["built"]
+
+
+def holders(folder: Path) -> list[int]:
+    """Processes that have it open."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if link.readlink() == folder:
+                found.add(int(link.parts[2]))
+    return sorted(found)
+
+
+def wait_gone(pid: int) -> None:
+    deadline = time.monotonic() + LONG
+    while Path(f"/proc/{pid}/fd/0").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", ["INT", "KILL"])
+def test_an_interrupted_import_leaves_nothing_half(bare: Host, number: str) -> None:
+    file = qcow2(bare.folder / "x.qcow2", raw_disk(bare.folder / "x.raw"))
+    # A qemu-img that takes its time once it has begun to write.
+    slow = bare.folder / "bin" / "qemu-img"
+    slow.parent.mkdir()
+    real = shutil.which("qemu-img")
+    slow.write_text(
+        f'#!/bin/sh\n[ "$1" = convert ] || exec {real} "$@"\n'
+        'for target; do :; done\necho half >"$target"\nexec sleep 600\n'
+    )
+    slow.chmod(0o755)
+    env = bare.environment() | {"PATH": f"{slow.parent}:{os.environ['PATH']}"}
+    importing = subprocess.Popen([str(V), "image", "import", str(file)], env=env, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + LONG
+    while not (bare.state / "image" / ".new-x" / "disk.raw").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    importing.send_signal(getattr(signal, f"SIG{number}"))
+    importing.communicate(timeout=60)
+    assert importing.returncode == (130 if number == "INT" else -9)
+    nothing_half(bare)
+    if number == "INT":
+        assert bare.folders("image") == set()
+    else:
+        assert bare.folders("image") == {".new-x"}
+        # What was left behind still works on it, and holds its lock.
+        bare.v("image", "gc")
+        assert bare.folders("image") == {".new-x"}
+        (pid,) = holders(bare.state / "image" / ".new-x")
+        os.kill(pid, signal.SIGKILL)
+        wait_gone(pid)
+    bare.v("image", "import", str(file))
+    assert bare.folders("image") == {"x"}
+
+
+def test_a_full_disk_leaves_nothing_half(bare: Host, small_disk: Callable[[str], Path]) -> None:
+    small_disk("40m")
+    disk = raw_disk(bare.folder / "x.raw", data=48 * MIB)
+    for file in (disk, qcow2(bare.folder / "x.qcow2", disk)):
+        assert "not enough space" in bare.v("image", "import", str(file), code=6).stderr
+        nothing_half(bare)
+    folder = bare.state
+    smaller = raw_disk(bare.folder / "y.raw", data=8 * MIB)
+    for file in (smaller, qcow2(bare.folder / "y.qcow2", smaller)):
+        _, steps = bare.driven("none", "before", 0, "image", "import", str(file), code=0)
+        bare.v("image", "delete", "y")
+        copying = next(number for number, why in enumerate(steps, 1) if why.startswith(("clone", "convert")))
+        done, _ = bare.driven(f"fill:{folder}", "before", copying, "image", "import", str(file), code=6)
+        assert "No space left" in done.stderr
+        assert "undone: " in done.stderr
+        nothing_half(bare)
+        (folder / "filler").unlink()
+
+
+def test_of_two_imports_of_one_name_one_is_told_that_it_is_taken(bare: Host) -> None:
+    disk = raw_disk(bare.folder / "x.raw", data=16 * MIB)
+    argv = [str(V), "image", "import", str(disk)]
+    both = [subprocess.Popen(argv, env=bare.environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=LONG)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 5], said
+    assert bare.folders("image") == {"x"}
+    assert (bare.state / "image" / "x" / "disk.raw").read_bytes() == disk.read_bytes()

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.support import FakeProgress, told
+from virshle.errors import ConfigError, HostError
+from virshle.exec import Command, Result
+from virshle.fs import expand
+from virshle.model.vm import Pin
+from virshle.nix import NixHost, Reference, look_up, reference
+from virshle.plan import Silent
+
+NIX = NixHost("/bin/nix", (2, 18), "/nix/store", {"NIX_STORE_DIR": "/s"}, ("--option", "x", "y"))
+WANTED = Reference("/f", "image")
+REVISION = "3b337a64078af86a73652bf9fe6150918d4f5bba"
+GIT = {
+    "originalUrl": "git+file:///f",
+    "url": f"git+file:///f?ref=master&rev={REVISION}",
+    "path": "/nix/store/1-source",
+    "locked": {"type": "git", "url": "file:///f", "rev": REVISION, "narHash": "sha256-x"},
+}
+DIRTY = GIT | {"url": "git+file:///f", "locked": {"type": "git", "url": "file:///f", "narHash": "sha256-x"}}
+"""As Nix 2.8 says it; newer ones add dirtyRev."""
+
+
+def _local(path: str) -> Path:
+    return expand(path, Path("/etc/virshle"))
+
+
+@pytest.mark.parametrize(
+    ("text", "flake", "attribute"),
+    [
+        (".#x", "/etc/virshle", "x"),
+        ("#x", "/etc/virshle", "x"),
+        ("./f#x", "/etc/virshle/f", "x"),
+        ("..#x", "/etc", "x"),
+        ("../f?dir=sub#x", "/etc/f?dir=sub", "x"),
+        ("path:./f#x", "path:/etc/virshle/f", "x"),
+        ("path:.#x", "path:/etc/virshle", "x"),
+        ("git+file:./f?dir=a#x", "git+file:///etc/virshle/f?dir=a", "x"),
+        ("/f#x", "/f", "x"),
+        ("path:/f?narHash=y#x", "path:/f?narHash=y", "x"),
+        ("nixpkgs#hello", "nixpkgs", "hello"),
+        ("github:a/b/c?dir=.#a.b.c", "github:a/b/c?dir=.", "a.b.c"),
+        ("git+ssh://git@h/r#x", "git+ssh://git@h/r", "x"),
+        (".f#x", ".f", "x"),
+    ],
+)
+def test_a_reference_is_of_the_folder_of_the_configuration(text: str, flake: str, attribute: str) -> None:
+    assert reference(text, _local, whose="image 'x'") == Reference(flake, attribute)
+
+
+def test_home_is_the_callers(tmp_path: Path) -> None:
+    assert reference("~/f#x", _local, whose="x").flake == f"{tmp_path}/home/f"
+    assert reference("~#x", _local, whose="x").flake == f"{tmp_path}/home"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "built"),
+    [
+        ("nixosConfigurations.web", "nixosConfigurations.web.config.system.build.virshleImage"),
+        ('nixosConfigurations."a.b"', 'nixosConfigurations."a.b".config.system.build.virshleImage'),
+        ("nixosConfigurations.web.config.system.build.other", "nixosConfigurations.web.config.system.build.other"),
+        ("nixosConfigurations", "nixosConfigurations"),
+        ("packages.x86_64-linux.image", "packages.x86_64-linux.image"),
+        ("x^out", "x^out"),
+    ],
+)
+def test_a_nixos_configuration_means_its_image(attribute: str, built: str) -> None:
+    assert reference(f".#{attribute}", _local, whose="x").attribute == built
+
+
+@pytest.mark.parametrize("text", ["github:a/b", "x#", "#", "", "--impure#x", "-f#x"])
+def test_what_names_no_attribute_of_a_flake_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"image 'x': nix = .* names no attribute"):
+        reference(text, _local, whose="image 'x'")
+
+
+Says = Callable[..., list[Command]]
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> Says:
+    """What nix says; gives what was called."""
+
+    def set_to(found: Any, *, code: int = 0, error: str = "") -> list[Command]:
+        called: list[Command] = []
+
+        def follow(command: Command, on_line: Callable[[str], None], **_: object) -> Result:
+            called.append(command)
+            on_line(error)
+            return Result(command, code, found if isinstance(found, str) else json.dumps(found), "", 0.1)
+
+        monkeypatch.setattr("virshle.exec.follow", follow)
+        return called
+
+    return set_to
+
+
+def test_a_flake_is_pinned_by_one_call(says: Says) -> None:
+    called = says(GIT)
+    progress = FakeProgress()
+    assert look_up(NIX, WANTED, progress) == Pin(
+        flake="git+file:///f", locked=GIT["url"], attribute="image", nar_hash="sha256-x", revision=REVISION
+    )
+    (command,) = called
+    assert command.argv[:6] == ("/bin/nix", "flake", "metadata", "--option", "x", "y")
+    assert (command.argv[-1], command.env, "--refresh" in command.argv) == ("/f", {"NIX_STORE_DIR": "/s"}, False)
+    assert progress.ended == ["look up /f"]
+
+
+def test_who_wants_the_newest_has_the_source_asked(says: Says) -> None:
+    called = says(GIT)
+    look_up(NIX, WANTED, Silent(), refresh=True)
+    assert "--refresh" in called[0].argv
+
+
+@pytest.mark.parametrize(
+    ("more", "locked"),
+    [
+        ({}, "path:/nix/store/1-source"),
+        ({"dirtyRev": f"{REVISION}-dirty"}, "path:/nix/store/1-source"),
+        ({"dir": "a b"}, "path:/nix/store/1-source?dir=a%20b"),
+    ],
+)
+def test_changes_that_were_not_committed_are_pinned_by_nixs_copy(more: dict[str, str], locked: str, says: Says) -> None:
+    says(DIRTY | {"locked": {**DIRTY["locked"], **more}})  # type: ignore[dict-item]
+    pin = look_up(NIX, WANTED, Silent())
+    assert (pin.dirty, pin.revision, pin.locked) == (True, None, locked)
+    assert pin.short == "x-dirty"
+
+
+def test_where_nix_keeps_no_copy_the_flake_is_named_as_it_is(says: Says) -> None:
+    says({key: value for key, value in DIRTY.items() if key != "path"})
+    assert look_up(NIX, WANTED, Silent()).locked == "git+file:///f"
+
+
+def test_a_folder_has_no_revision_and_is_not_dirty(says: Says) -> None:
+    url = "path:/f?lastModified=1&narHash=sha256-abc"
+    says({"url": url, "locked": {"type": "path", "path": "/f", "narHash": "sha256-abc"}})
+    pin = look_up(NIX, WANTED, Silent())
+    assert (pin.dirty, pin.revision, pin.locked, pin.short) == (False, None, url, "abc")
+    assert pin.installable == f"{url}#image"
+
+
+@pytest.mark.parametrize(
+    "found", ["", "{", "[]", "1", {"url": "x"}, {"locked": {}}, {"url": 1, "locked": {"type": "x"}}]
+)
+def test_what_is_no_answer_is_told(found: Any, says: Says) -> None:
+    says(found)
+    with pytest.raises(HostError, match="what nix says of /f") as caught:
+        look_up(NIX, WANTED, Silent())
+    assert "nix flake metadata --json /f" in caught.value.hint
+
+
+def test_a_flake_that_is_not_there_is_told_as_nix_said_it(says: Says) -> None:
+    says("", code=1, error="error: getting status of '/f': No such file or directory")
+    with pytest.raises(HostError) as caught:
+        look_up(NIX, WANTED, Silent())
+    assert "getting status of '/f'" in told(caught.value)
+    assert caught.value.hint == "check the paths that it names"

@@ -1,0 +1,41 @@
+"""Words that complete: of VMs, templates, images, states and paths; each is for a parameter's `shell_complete`.
+
+Imported by every command, and called for a key that somebody presses: nothing here may take long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from virshle.config.names import image_names, template_names, vm_names
+from virshle.model.states import STATES
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
+
+
+def _of(known: Callable[[], Iterable[str]]) -> Complete:
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(word) for word in known() if word.startswith(incomplete)]
+
+    return complete
+
+
+VM = _of(vm_names)
+TEMPLATE = _of(template_names)
+IMAGE = _of(image_names)
+STATE = _of(lambda: STATES)
+
+
+def path(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The shell knows how."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]

@@ -1,0 +1,54 @@
+"""`v run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from virshle.cli.complete import TEMPLATE, path
+from virshle.cli.options import SECONDS, changing
+
+if TYPE_CHECKING:
+    from virshle.service.node import Node
+
+
+EXAMPLES = """\b
+Examples:
+  v run -t tiny -- uname -a
+  v run -t web --in . --out result -- 'cd src && make test'
+  v run -t web --in src:/srv/src --out /var/log/app.log:logs/ -- /srv/src/check
+"""
+
+
+@click.command("run", epilog=EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.option(
+    "-t", "--template", "template", shell_complete=TEMPLATE, required=True, help="The template: v template ls."
+)
+@click.option(
+    "--in", "into", multiple=True, shell_complete=path, metavar="SRC[:DST]", help="Copy a file or folder in, before."
+)
+@click.option("--out", multiple=True, metavar="SRC[:DST]", help="Copy it out, after.")
+@click.option("--keep", is_flag=True, help="Leave the VM, and running.")
+@click.option("--timeout", type=SECONDS, default=120.0, help="Seconds it may take to be ready.")
+@click.option(
+    "-u", "--user-data", type=click.Path(path_type=Path, dir_okay=False), help="Users and their keys, a TOML file."
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
+@changing
+def run(
+    template: str,
+    into: tuple[str, ...],
+    out: tuple[str, ...],
+    keep: bool,
+    timeout: float,
+    user_data: Path | None,
+    command: tuple[str, ...],
+    node: Node,
+) -> int:
+    """Run a command in a new VM, which is deleted after it. Its exit code is the command's."""
+    from virshle.service.run import Job
+    from virshle.service.run import run as run_job
+
+    return run_job(node, Job(template, command, into, out, keep, timeout, user_data))

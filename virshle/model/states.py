@@ -1,0 +1,3 @@
+"""What a VM's state is called."""
+
+STATES = ("running", "paused", "starting", "stopped", "crashed", "broken", "unknown")

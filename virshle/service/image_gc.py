@@ -1,0 +1,68 @@
+"""Images are let go of when nothing names them and no VM was made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from virshle.errors import VirshleError
+from virshle.image import built
+from virshle.model.units import format_size
+from virshle.plan import Plan, run
+from virshle.service.image_import import tidy_images
+from virshle.service.image_list import sizes, used_by
+from virshle.service.node import Node
+from virshle.store.layout import image_link
+
+
+@dataclass(frozen=True)
+class Collected:
+    gone: list[str]
+    kept: dict[str, list[str]]
+    """Images that no template names, and the VMs that were made of them."""
+
+
+def collect(node: Node) -> Collected:
+    """Lets go of what was built and is named by no template any more. A dry run says how large each is.
+
+    Of an image that VMs were made of `v script` copies their disks, so it stays as long as they do.
+    """
+    done = Collected([], {})
+    tidy_images(node)
+    users = used_by(node)
+    with node.apply() as apply:
+        for name in _unnamed(node):
+            if name in users:
+                done.kept[name] = users[name]
+                continue
+            folder = node.layout.image(name)
+            if node.dry_run is not None:
+                node.dry_run(f"# {name}: {_described(name, folder)}")
+            # Whoever clones from it or builds it holds its lock.
+            node.hold(apply, folder)
+            apply(Plan(name, [run("let go of the image", "rm", "-rf", "--one-file-system", "--", folder)]))
+            done.gone.append(name)
+        apply.commit()
+    return done
+
+
+def _unnamed(node: Node) -> list[str]:
+    """Ours are those that were built here: a folder with our link."""
+    images = node.config.images
+    wanted = {disk.image for template in node.config.templates.values() for disk in template.disk}
+    wanted = {name for name in wanted if name in images and images[name].path is None}
+    folders = node.layout.images
+    there = list(folders.iterdir()) if folders.is_dir() else []
+    ours = {path.name for path in there if not path.is_symlink() and image_link(path).is_symlink()}
+    # What was imported could not be made again.
+    return sorted(name for name in ours - wanted if not node.paths.imported(name).exists())
+
+
+def _described(name: str, folder: Path) -> str:
+    try:
+        found = built(name, folder)
+        if found is None:
+            return "its store path is gone"
+        return f"{format_size(sizes(found.disk)['size'])} on disk, {found.store_path}"
+    except VirshleError as error:
+        return error.message

@@ -1,0 +1,165 @@
+"""Disk images of other systems: copied or converted into the state folder, and images there without configuration.
+
+An image is made in `image/.new-NAME` and comes to be when that is renamed; it ceases to be when it is renamed to
+`image/.del-NAME`. What an interrupted command left of either, the next one of these clears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from virshle.disk import (
+    check_bootable,
+    check_image,
+    clone,
+    converted_size,
+    from_qcow2,
+    is_qcow2,
+    need_bytes,
+    need_space,
+)
+from virshle.errors import ConflictError, UsageError
+from virshle.fs import try_lock
+from virshle.image import Record
+from virshle.image.found import record_file
+from virshle.model.names import check_file_name
+from virshle.plan import Apply, Plan, Step, Write, run
+from virshle.service.image_list import used_by
+from virshle.service.node import Node
+
+
+def import_image(node: Node, file: Path, name: str | None = None) -> str:
+    """Its name, by default the file's without its ending. Raises UsageError, NotFoundError, ConfigError for what is no
+    whole disk image, ConflictError for a name that is taken, HostError; then nothing of it is left."""
+    name = _checked(name if name is not None else _stem(file))
+    file = file.absolute()
+    _check_free(node, name)
+    convert = is_qcow2(file)
+    if not convert:
+        check_image(file)
+        check_bootable(file)
+    node.folders()
+    tidy_images(node)
+    staged = node.layout.images / f".new-{name}"
+    with node.apply() as apply:
+        _stage(node, apply, name, staged)
+        _check_free(node, name)
+        disk = staged / node.paths.imported(name).name
+        apply(Plan(name, _copy(node, file, disk, convert=convert)))
+        if node.dry_run is None:
+            check_image(disk)
+            check_bootable(disk)
+        apply(Plan(name, _commit(node, name, file, staged)))
+        apply.commit()
+    return name
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(file.suffix) or file.name
+
+
+def _checked(name: str) -> str:
+    try:
+        return check_file_name(name)
+    except ValueError as error:
+        raise UsageError(str(error), hint="choose another: --name NAME") from None
+
+
+def _check_free(node: Node, name: str) -> None:
+    """Raises ConflictError."""
+    if name in node.config.images or node.paths.imported(name).exists():
+        raise ConflictError(
+            f"there is an image {name!r} already", hint=f"choose another: --name NAME; or first: v image delete {name}"
+        )
+    if node.layout.image(name).exists():
+        raise ConflictError(
+            f"something was built as image {name!r}, which no configuration names",
+            hint="let go of it: v image gc; or choose another: --name NAME",
+        )
+
+
+def _stage(node: Node, apply: Apply, name: str, staged: Path) -> None:
+    """Makes and holds the staging folder. Another import of that name is waited for."""
+    remove = run("remove what was begun", "rm", "-rf", "--one-file-system", "--", staged)
+    while True:
+        apply(Plan(name, [run("make the folder in which it is staged", "mkdir", "-p", staged)]))
+        if node.hold(apply, staged):
+            break
+    apply.commit()
+    # Only who holds it may remove it.
+    empty = ("find", staged, "-mindepth", "1", "-delete")
+    apply(Plan(name, [run("begin with an empty one", *empty, undo=[remove])]))
+
+
+def _copy(node: Node, file: Path, disk: Path, *, convert: bool) -> list[Step]:
+    """Raises HostError where there is no room for it."""
+    if not convert:
+        need_space(node.paths.state, [file], 1)
+        return clone(file, disk, image=0, size=0)
+    data = converted_size(file)
+    need_bytes(node.paths.state, data)
+    return from_qcow2(file, disk, data)
+
+
+def _commit(node: Node, name: str, file: Path, staged: Path) -> list[Step]:
+    disk = node.paths.imported(name)
+    now = datetime.now(UTC).replace(microsecond=0)
+    record = Record(name=name, source=str(file), store_path=str(disk), built=now)
+    to_disk = run("write all of it to the disk", "sync", "--file-system", node.layout.images, timeout=3600)
+    return [
+        Write("note what was imported", record_file(staged), record.model_dump_json(indent=2) + "\n"),
+        to_disk,
+        run("commit: the image is there, whole", "mv", "-T", staged, node.layout.image(name)),
+        to_disk,
+    ]
+
+
+def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> None:
+    """Raises NotFoundError, and ConflictError where a template names one or, without `force`, VMs were made of it;
+    then none was deleted."""
+    for name in names:
+        _check_deletable(node, name, force=force)
+    with node.apply() as apply:
+        for name in names:
+            folder, leaving = node.layout.image(name), node.layout.images / f".del-{name}"
+            # Whoever clones from it or builds it holds its lock.
+            node.hold(apply, folder)
+            remove = run("remove its files", "rm", "-rf", "--one-file-system", "--", leaving, timeout=600)
+            apply(Plan(name, [remove, run("commit: the image is no more", "mv", "-T", folder, leaving), remove]))
+        apply.commit()
+
+
+def _check_deletable(node: Node, name: str, *, force: bool) -> None:
+    image = node.config.image(name)
+    if not node.layout.image(name).is_dir():
+        what = f"is a file, {image.path}, and not virshle's" if image.path else "is not built"
+        raise ConflictError(f"image {name!r} {what}: there is nothing to delete", hint="v image ls shows what there is")
+    templates = [
+        template.name for template in node.config.templates.values() for disk in template.disk if disk.image == name
+    ]
+    if templates:
+        raise ConflictError(
+            f"image {name!r} is named by template {', '.join(templates)}, and nothing was deleted",
+            hint=f"take it out of {node.paths.config} first",
+        )
+    if (vms := used_by(node).get(name)) and not force:
+        raise ConflictError(
+            f"VMs were made of image {name!r}: {', '.join(vms)}; nothing was deleted",
+            hint=f"they have copies of their own, but `v script` has not: v image delete --force {name}",
+        )
+
+
+def tidy_images(node: Node) -> None:
+    """Removes what interrupted commands left, where nobody works on it."""
+    there = sorted(node.layout.images.iterdir()) if node.layout.images.is_dir() else []
+    left = [path for path in there if path.name.startswith((".new-", ".del-")) and not path.is_symlink()]
+    with ExitStack() as locks, node.apply() as apply:
+        for folder in left:
+            if node.dry_run is None and (lock := try_lock(folder)) is not None:
+                locks.enter_context(lock)
+                what = run("remove what was left of it", "rm", "-rf", "--one-file-system", "--", folder, timeout=600)
+                apply(Plan(folder.name[5:], [what]))
+        apply.commit()

@@ -1,0 +1,91 @@
+"""One command in a VM of its own, which is made for it and deleted after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from virshle import log
+from virshle.errors import VirshleError
+from virshle.exec import attached
+from virshle.model.vm import Vm
+from virshle.plan import uninterrupted
+from virshle.service.carry import Carried, fetch_steps, fetched, look_through, place_steps, send_step, sent
+from virshle.service.create import Order, create
+from virshle.service.lifecycle import delete
+from virshle.service.node import Node
+from virshle.service.ready import wait_ready
+from virshle.service.show import emulated
+from virshle.service.ssh import pin_steps, ssh_command
+from virshle.service.start import start
+
+
+@dataclass(frozen=True)
+class Job:
+    template: str
+    words: Sequence[str]
+    """The command: one word is the guest's shell's to read, several are the command and its arguments."""
+    into: Sequence[str] = ()
+    """Each SRC or SRC:DST."""
+    out: Sequence[str] = ()
+    keep: bool = False
+    timeout: float = 120.0
+    """Seconds until it is ready, at most."""
+    user_data: Path | None = None
+
+
+def run(node: Node, job: Job) -> int:
+    """The command's exit code. Whatever happens, the VM is deleted, unless it is to be kept. Raises UsageError,
+    NotFoundError, ConflictError, and what `create`, `start` and `wait_ready` raise."""
+    into, out = [sent(word) for word in job.into], [fetched(word) for word in job.out]
+    (vm,) = create(node, Order(job.template, user_data=job.user_data))
+    if node.dry_run is not None:
+        ways = [f"copy {one.here} to {one.there}" for one in into], [f"copy {one.there} to {one.here}" for one in out]
+        node.dry_run("\n# then: ".join(["", "start it and wait", *ways[0], "run it by ssh", *ways[1], "delete it"])[1:])
+        return 0
+    log.note(f"created {vm.name} ({vm.id}) from {vm.template}")
+    try:
+        return _inside(node, vm, job, into, out)
+    finally:
+        if job.keep:
+            log.note(f"kept {vm.name}; to let go of it: v delete --force {vm.name}")
+        else:
+            with uninterrupted():
+                delete(node, node.store.entry(vm.uuid), force=True)
+            log.note(f"deleted {vm.name}")
+
+
+def _inside(node: Node, vm: Vm, job: Job, into: Sequence[Carried], out: Sequence[Carried]) -> int:
+    began = time.monotonic()
+    launch = start(node, node.store.entry(vm.uuid), listen=True).launch
+    if slow := emulated(launch):
+        log.warn(f"VMs run by {slow}")
+    wait_ready(node, vm, job.timeout, listened=True, launch=launch)
+    log.note(f"{vm.name} is ready after {time.monotonic() - began:.1f} s")
+    ssh = ssh_command(node, vm)
+    with node.apply() as apply:
+        apply(node.plan(vm, *pin_steps(node, vm)))
+        for one in into:
+            apply(node.plan(vm, send_step(ssh, one)))
+        apply.commit()
+    code = attached(ssh_command(node, vm, job.words))
+    for one in out:
+        _fetch(node, vm, ssh, one, failed=code != 0)
+    return code
+
+
+def _fetch(node: Node, vm: Vm, ssh: Sequence[str], what: Carried, *, failed: bool) -> None:
+    """What a command that failed did not make is no further failure."""
+    try:
+        with node.apply() as apply:
+            came, steps = fetch_steps(ssh, what)
+            apply(node.plan(vm, *steps))
+            look_through(came)
+            apply(node.plan(vm, *place_steps(came, what)))
+            apply.commit()
+    except VirshleError as error:
+        if not failed:
+            raise
+        log.warn(f"{what.there} was not copied out: {error.message}")
