@@ -1,0 +1,131 @@
+{ lib, system }:
+let
+  # Where this machine's programs are, written by the test; a flake is evaluated without an environment.
+  host = builtins.fromJSON (builtins.readFile ./host.json);
+
+  runCommand =
+    name: env: script:
+    derivation (
+      builtins.removeAttrs env [ "nativeBuildInputs" ]
+      // {
+        inherit name system;
+        builder = "/bin/bash";
+        args = [
+          "-euc"
+          "PATH=${host.path}; ${script}"
+        ];
+        preferLocalBuild = true;
+        allowSubstitutes = false;
+      }
+    )
+    // {
+      meta = env.meta or { };
+    };
+  # A package with no more than the program that this machine has; what it has not got fails when it is run.
+  package = name: runCommand name { } ''mkdir -p "$out/bin"'';
+
+  callPackageWith =
+    all: file: more:
+    let
+      function = import file;
+    in
+    function (builtins.intersectAttrs (builtins.functionArgs function) all // more);
+
+  python3Packages = {
+    python.sitePackages = "lib";
+    hatchling = package "hatchling";
+    click = package "click";
+    jinja2 = package "jinja2";
+    pydantic = package "pydantic";
+    rich = package "rich";
+    sh = package "sh";
+    buildPythonApplication =
+      args:
+      runCommand "${args.pname}-${args.version}"
+        {
+          inherit (args) src meta postInstall;
+          # How nixpkgs' makeWrapper is called, which is what there is to test.
+          wrapper = map toString args.makeWrapperArgs;
+        }
+        ''
+          mkdir -p "$out/bin" "$out/lib"
+          cp -r "$src/virshle" "$out/lib/"
+          {
+            echo '#!/bin/bash'
+            set -- $wrapper
+            while [ $# -gt 0 ]; do
+              case $1 in
+              --suffix) echo "export PATH=\$PATH:$4"; shift 4 ;;
+              --set-default) echo "export $2=\''${$2-'$3'}"; shift 3 ;;
+              *) echo "not known here: $1" >&2; exit 1 ;;
+              esac
+            done
+            echo "export PYTHONPATH=$out/lib"
+            # The name by which it was called is in its usage and in completions.
+            echo 'exec -a v ${host.python} -c "import sys; sys.argv[0] = \"v\"; import virshle.cli.main as m; m.main()" "$@"'
+          } >"$out/bin/v"
+          chmod 755 "$out/bin/v"
+          installShellCompletion() {
+            shift 2
+            while [ $# -gt 0 ]; do
+              mkdir -p "$out/share/completions"
+              cat "$2" >"$out/share/completions/v.''${1#--}"
+              shift 2
+            done
+          }
+          eval "$postInstall"
+        '';
+  };
+
+  all = lib.genAttrs [
+    "binutils"
+    "cloud-hypervisor"
+    "coreutils"
+    "dosfstools"
+    "e2fsprogs"
+    "fakeroot"
+    "findutils"
+    "installShellFiles"
+    "mtools"
+    "nix"
+    "nixfmt-tree"
+    "openssh"
+    "passt"
+    "procps"
+    "qemu_kvm"
+    "ruff"
+    "shellcheck"
+    "socat"
+    "sqlite"
+    "strace"
+    "util-linux"
+  ] package
+  // {
+    inherit lib python3Packages runCommand;
+    callPackage = callPackageWith all;
+    python3.withPackages = select: runCommand "python3-env" { names = map (p: p.name) (select pythonPackages); } ''mkdir "$out"'';
+    mkShell = args: runCommand "shell" { inherit (args) packages shellHook; } ''mkdir "$out"'';
+    writeText = name: text: builtins.toFile name text;
+    stdenv.hostPlatform = {
+      inherit system;
+      linux-kernel.target = "kernel";
+    };
+    # The parts of the tiny image, of the Debian packages that `v image build tiny` fetched.
+    linuxPackages.kernel = host.kernel;
+    pkgsStatic = host.programs;
+  };
+  pythonPackages = lib.genAttrs [
+    "click"
+    "hypothesis"
+    "import-linter"
+    "jinja2"
+    "jsonschema"
+    "pydantic"
+    "pytest"
+    "pytest-subprocess"
+    "pytest-xdist"
+    "rich"
+    "sh"
+  ] package;
+in
+all
