@@ -35,7 +35,7 @@
       overlays.default = final: _: { virshle = final.callPackage ./nix/package.nix { inherit flake; }; };
 
       # What a VM needs inside.
-      nixosModules.guest = ./nixos-module/guest.nix;
+      nixosModules.guest.imports = [ ./nixos-module/guest.nix ];
       nixosModules.default = self.nixosModules.guest;
 
       lib = import ./nix/lib.nix { inherit self nixpkgs; };
@@ -44,7 +44,7 @@
         guest = {
           path = ./templates/guest;
           description = "a NixOS machine of your own, as an image for virshle";
-          welcomeText = "Edit web.nix, then:  v image build web && v create -t web";
+          welcomeText = "Edit web.nix, then:  VIRSHLE_CONFIG=$PWD/virshle.toml nix run .#v -- create -t web --start --wait";
         };
         ci = {
           path = ./templates/ci;

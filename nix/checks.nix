@@ -22,14 +22,27 @@ let
     '';
   python = pkgs.python3.withPackages (import ./python.nix);
 
-  summary = import ../tests/nix/summary.nix;
-  configurations = import ../tests/nix/configurations.nix;
-  evaluated =
-    name: modules:
-    (nixpkgs.lib.nixosSystem {
-      inherit system;
-      modules = [ self.nixosModules.guest ] ++ modules;
-    }).config;
+  # Whole NixOS systems are evaluated for this, and none is built.
+  evaluated = config: builtins.unsafeDiscardStringContext config.system.build.virshleImage.drvPath;
+  guests = builtins.mapAttrs (
+    _: modules:
+    evaluated
+      (nixpkgs.lib.nixosSystem {
+        inherit system;
+        modules = [ self.nixosModules.guest ] ++ modules;
+      }).config
+  ) (import ../tests/nix/configurations.nix);
+  # As a user's flake, with this one for its input.
+  template =
+    path:
+    let
+      flake = (import (path + "/flake.nix")).outputs {
+        self = flake;
+        inherit nixpkgs;
+        virshle = self;
+      };
+    in
+    evaluated flake.nixosConfigurations.web.config;
 in
 {
   inherit v;
@@ -37,25 +50,17 @@ in
   lint = inSource "lint" [ python pkgs.ruff pkgs.shellcheck ] ''
     ruff check --no-cache .
     lint-imports --no-cache
-    shellcheck -x scripts/* nixos-module/*.sh
+    shellcheck -x scripts/* nixos-module/*.sh templates/*/test
   '';
 
   unit = inSource "unit" [ python ] "pytest -q -p no:cacheprovider tests/unit";
 
-  # Whole NixOS systems are evaluated for this, and none is built.
-  guest = pkgs.writeText "virshle-guests.json" (
-    builtins.toJSON (
-      builtins.mapAttrs (
-        name: modules:
-        let
-          config = evaluated name modules;
-        in
-        {
-          toplevel = builtins.unsafeDiscardStringContext config.system.build.toplevel.drvPath;
-          image = builtins.unsafeDiscardStringContext config.system.build.virshleImage.drvPath;
-          summary = builtins.unsafeDiscardStringContext (builtins.toJSON (summary config));
-        }
-      ) configurations
-    )
+  guests = pkgs.writeText "virshle-guests.json" (builtins.toJSON guests);
+
+  templates = pkgs.writeText "virshle-templates.json" (
+    builtins.toJSON {
+      guest = template ../templates/guest;
+      ci = template ../templates/ci;
+    }
   );
 }

@@ -46,6 +46,8 @@ lib.mkMerge [
         # sshd has made its key, and the host may have been told.
         ssh_deletekeys = false;
         preserve_hostname = true;
+        # DHCP is ours already, on every NIC.
+        network.config = "disabled";
       };
     };
   })

@@ -64,7 +64,7 @@ in
   user = if config.users.users ? alice then pick [ "isNormalUser" "extraGroups" ] config.users.users.alice else null;
   cloudInit =
     if config.services.cloud-init.enable then
-      pick [ "datasource_list" "ssh_deletekeys" "preserve_hostname" ] config.services.cloud-init.settings
+      pick [ "datasource_list" "network" "preserve_hostname" "ssh_deletekeys" ] config.services.cloud-init.settings
     else
       null;
 }

@@ -16,7 +16,8 @@ let
         builder = "/bin/sh";
         args = [
           "-ec"
-          "PATH=/bin:/usr/bin; ${script}"
+          # To its end, so that the last command is not in the shell's place: Nix kills who closes its output first.
+          "PATH=/bin:/usr/bin; ${script}\nexit"
         ];
       }
     );

@@ -6,13 +6,15 @@ let
   runCommand =
     name: env: script:
     derivation (
-      builtins.removeAttrs env [ "nativeBuildInputs" ]
+      builtins.removeAttrs env [ "meta" "nativeBuildInputs" ]
       // {
         inherit name system;
         builder = "/bin/bash";
         args = [
           "-euc"
-          "PATH=${host.path}; ${script}"
+          # Not the script's last command in the shell's place: coreutils close their output before they end, upon
+          # which Nix kills whoever does not end at once.
+          "PATH=${host.path}; ${script}\nexit"
         ];
         preferLocalBuild = true;
         allowSubstitutes = false;
@@ -105,15 +107,38 @@ let
     callPackage = callPackageWith all;
     python3.withPackages = select: runCommand "python3-env" { names = map (p: p.name) (select pythonPackages); } ''mkdir "$out"'';
     mkShell = args: runCommand "shell" { inherit (args) packages shellHook; } ''mkdir "$out"'';
-    writeText = name: text: builtins.toFile name text;
+    writeText = name: text: runCommand name { inherit text; } ''printf %s "$text" >"$out"'';
     stdenv.hostPlatform = {
       inherit system;
-      linux-kernel.target = "kernel";
+      linux-kernel.target = "bzImage";
     };
-    # The parts of the tiny image, of the Debian packages that `v image build tiny` fetched.
-    linuxPackages.kernel = host.kernel;
-    pkgsStatic = host.programs;
+    # In form what the tiny image is made of. Real are only what runs while it is made: busybox and e2fsprogs.
+    linuxPackages.kernel = runCommand "linux" { } ''
+      mkdir -p "$out/lib/modules/6.1.0/kernel"
+      echo kernel >"$out/bzImage"
+      echo kernel/ext4.ko: >"$out/lib/modules/6.1.0/modules.dep"
+      echo module >"$out/lib/modules/6.1.0/kernel/ext4.ko"
+    '';
+    pkgsStatic = {
+      busybox = runCommand "busybox" { file = ./busybox; } ''
+        mkdir -p "$out/bin"
+        cp "$file" "$out/bin/busybox"
+        chmod 755 "$out/bin/busybox"
+      '';
+      dropbear = programs "dropbear" [ "dropbear" "dropbearkey" "dbclient" ];
+      socat = programs "socat" [ "socat" ];
+      e2fsprogs = runCommand "e2fsprogs" { } ''
+        mkdir -p "$out/bin"
+        for name in mke2fs debugfs resize2fs; do ln -s "$(command -v $name)" "$out/bin/"; done
+      '';
+    };
   };
+  programs =
+    name: files:
+    runCommand name { inherit files; } ''
+      mkdir -p "$out/bin"
+      for file in $files; do echo "not $file" >"$out/bin/$file"; done
+    '';
   pythonPackages = lib.genAttrs [
     "click"
     "hypothesis"
