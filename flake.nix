@@ -13,7 +13,7 @@
       pkgsOf = system: nixpkgs.legacyPackages.${system};
       # By its store path, so that a packaged `v` builds images of the very flake it came from, without a network.
       # The revision is not in that path; it goes along, to be recorded with what is built.
-      flake = "path:${self}?lastModified=${toString self.lastModified}" + (if self ? rev then "&rev=${self.rev}" else "");
+      flake = "path:${self}" + (if self ? rev then "?rev=${self.rev}" else "");
     in
     {
       packages = each (system: rec {

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,11 @@ class Flake:
         return _COLOUR.sub("", done.stdout + done.stderr)
 
 
+def value(said: str) -> Any:
+    """The JSON that it begins with."""
+    return json.JSONDecoder().raw_decode(said)[0]
+
+
 @pytest.fixture(scope="module")
 def locked(tiny: Path) -> Iterator[Flake]:
     """What git would commit of the working tree, and a lock file of its own."""
@@ -58,7 +64,10 @@ def locked(tiny: Path) -> Iterator[Flake]:
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     (folder / "nixpkgs/host.json").write_text(json.dumps({"path": path, "python": sys.executable}))
     env = {name: value for name, value in os.environ.items() if not name.startswith(("VIRSHLE_", "XDG_", "PYTHON"))}
-    flake = Flake(folder / "virshle", env | {"HOME": str(folder), "NIX_CONFIG": SETTINGS})
+    # In the place of the world's, which Nix would fetch before it looks into one's own.
+    (folder / "registry.json").write_text('{"flakes": [], "version": 2}')
+    settings = f"{SETTINGS}\nflake-registry = {folder}/registry.json"
+    flake = Flake(folder / "virshle", env | {"HOME": str(folder), "NIX_CONFIG": settings})
     flake.nix("flake", "lock", "--override-input", "nixpkgs", f"path:{folder}/nixpkgs")
     flake.nix("registry", "add", "virshle", f"path:{flake.folder}")
     yield flake
@@ -82,7 +91,7 @@ def test_it_is_pinned_to_a_nixpkgs_that_is_named_in_full() -> None:
 
 
 def test_show_lists_what_there_is(flake: Flake) -> None:
-    shown = json.loads(flake.nix("flake", "show", "--json").splitlines()[0])
+    shown = value(flake.nix("flake", "show", "--json"))
     for system in ("x86_64-linux", "aarch64-linux"):
         assert set(shown["packages"][system]) == {"default", "v", "image-nixos", "image-tiny"}
         assert set(shown["apps"][system]) == {"default", "v"}
@@ -109,7 +118,7 @@ def test_a_package_knows_the_flake_it_came_from(flake: Flake) -> None:
     (line,) = [line for line in (flake.folder / "../v/bin/v").read_text().splitlines() if "VIRSHLE_FLAKE" in line]
     found = re.fullmatch(r"export VIRSHLE_FLAKE=\$\{VIRSHLE_FLAKE-'(path:/nix/store/\S+)'\}", line)
     assert found
-    metadata = json.loads(flake.nix("flake", "metadata", "--json", found[1], cwd=Path("/")).splitlines()[0])
+    metadata = value(flake.nix("flake", "metadata", "--json", found[1], cwd=Path("/")))
     assert metadata["path"] == found[1].removeprefix("path:").partition("?")[0]
     flake.nix("build", f"{found[1]}#packages.{SYSTEM}.image-nixos", "-o", str(flake.folder / "../image"), cwd=Path("/"))
     assert (flake.folder / "../image/disk.raw").exists()
@@ -140,10 +149,9 @@ def test_a_template_is_a_flake_that_works(flake: Flake, bare: Host, template: st
     flake.nix("build", image, cwd=mine)
     # The guest module, and web.nix.
     assert (mine / "result/disk.raw").read_bytes().startswith(b"made of 2 modules")
-    rows = flake.run(
-        ["env", f"VIRSHLE_CONFIG={mine}/virshle.toml", "nix", "run", ".#v", "--", "image", "ls", "--format", "json"], mine
-    )
-    assert {row["name"] for row in json.loads(rows.splitlines()[0])} >= {"web", "tiny"}
+    flake.env["VIRSHLE_CONFIG"] = str(mine / "virshle.toml")
+    rows = value(flake.nix("run", ".#v", "--", "image", "ls", "--format", "json", cwd=mine))
+    assert {row["name"] for row in rows} >= {"web", "tiny"}
 
 
 def commands(page: str) -> list[str]:
@@ -156,7 +164,6 @@ def test_what_the_page_says_is_what_works(flake: Flake, bare: Host, page: str) -
     """Each page from its beginning, in a shell: its first block begins in a clone."""
     found = commands(page)
     assert found
-    flake.env["EMPTY"] = str(bare.folder / "empty")
-    (bare.folder / "empty").mkdir()
+    flake.env["TMPDIR"] = str(bare.folder)
     flake.run(["bash", "-euxc", "\n".join(found)], flake.folder)
     assert bare.ls() == []
