@@ -1,6 +1,7 @@
-# All that the tests need: `nix develop`, then `pytest tests/unit`, `python -m virshle ls`.
+# All that the tests need, and `v` from the working tree: `nix develop`, then `v ls`, `pytest tests/unit`.
 {
   mkShell,
+  writeShellScriptBin,
   python3,
   binutils,
   cloud-hypervisor,
@@ -22,6 +23,7 @@
 }:
 mkShell {
   packages = [
+    (writeShellScriptBin "v" ''exec python3 -m virshle "$@"'')
     (python3.withPackages (import ./python.nix))
     binutils
     cloud-hypervisor

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import Host
+from tests.host.host import Host
 from tests.host.test_guest_module import NIX, QUIET
 from tests.host.test_image import wait_for
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.conftest import LONG, Host
+from tests.host.host import LONG, Host
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "tests" / "nix" / "nixpkgs"
