@@ -23,6 +23,8 @@ in
   boot.kernelParams = [
     "console=hvc0"
     "console=${serial}"
+    # The kernel panics where its timer is late at the check, as an emulated one on a busy machine is.
+    "no_timer_check"
   ];
 
   fileSystems = {

@@ -33,7 +33,7 @@ let
   socket = value: unit value // pick [ "listenStreams" "socketConfig" ] value;
 in
 {
-  kernelParams = builtins.filter (word: builtins.match "console=.*" word != null) config.boot.kernelParams;
+  kernelParams = builtins.filter (word: builtins.match "console=.*|no_timer_check" word != null) config.boot.kernelParams;
   initrd = {
     systemd = config.boot.initrd.systemd.enable;
     vsock = builtins.filter (name: builtins.match ".*vsock.*" name != null) config.boot.initrd.kernelModules;
