@@ -53,7 +53,7 @@ in
     shellcheck -x scripts/* nixos-module/*.sh templates/*/test
   '';
 
-  unit = inSource "unit" [ python ] "pytest -q -p no:cacheprovider tests/unit";
+  unit = inSource "unit" [ python ] "python -m pytest -q -p no:cacheprovider tests/unit";
 
   guests = pkgs.writeText "virshle-guests.json" (builtins.toJSON guests);
 
