@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,7 +16,9 @@ from virshle.config.paths import Paths
 from virshle.service.check import Report, check
 from virshle.service.node import Node
 
-V = Path(sys.executable).with_name("v")
+_BESIDE = Path(sys.executable).with_name("v")
+V = _BESIDE if _BESIDE.exists() else Path(shutil.which("v") or _BESIDE)
+"""In a virtual environment beside its Python; in `nix develop` in PATH."""
 DRIVER = Path(__file__).parents[1] / "warm" / "driver.py"
 LONG = 300.0
 """Seconds: a generous bound for anything that boots under emulation on a busy machine."""

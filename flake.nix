@@ -1,0 +1,63 @@
+{
+  description = "virshle: VMs from templates, on bare VMM processes";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      each = nixpkgs.lib.genAttrs [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      pkgsOf = system: nixpkgs.legacyPackages.${system};
+      # By its store path, so that a packaged `v` builds images of the very flake it came from, without a network.
+      # The revision is not in that path; it goes along, to be recorded with what is built.
+      flake = "path:${self}" + (if self ? rev then "?rev=${self.rev}" else "");
+    in
+    {
+      packages = each (system: rec {
+        default = v;
+        v = (pkgsOf system).callPackage ./nix/package.nix { inherit flake; };
+        image-nixos = self.lib.mkImage { inherit system; };
+        image-tiny = import ./virshle/image/tiny/nixpkgs.nix { pkgs = pkgsOf system; };
+      });
+
+      apps = each (system: rec {
+        default = v;
+        v = {
+          type = "app";
+          program = "${self.packages.${system}.v}/bin/v";
+          meta.description = "make, run and enter VMs";
+        };
+      });
+
+      overlays.default = final: _: { virshle = final.callPackage ./nix/package.nix { inherit flake; }; };
+
+      # What a VM needs inside.
+      nixosModules.guest.imports = [ ./nixos-module/guest.nix ];
+      nixosModules.default = self.nixosModules.guest;
+
+      lib = import ./nix/lib.nix { inherit self nixpkgs; };
+
+      templates = {
+        guest = {
+          path = ./templates/guest;
+          description = "a NixOS machine of your own, as an image for virshle";
+          welcomeText = "Edit web.nix, then:  VIRSHLE_CONFIG=$PWD/virshle.toml nix run .#v -- create -t web --start --wait";
+        };
+        ci = {
+          path = ./templates/ci;
+          description = "the same, built and booted by GitHub Actions";
+          welcomeText = "Edit web.nix, then push. The same on your machine:  ./test";
+        };
+        default = self.templates.guest;
+      };
+
+      devShells = each (system: { default = (pkgsOf system).callPackage ./nix/shell.nix { }; });
+
+      checks = each (system: import ./nix/checks.nix { inherit self nixpkgs system; });
+
+      formatter = each (system: (pkgsOf system).nixfmt-tree);
+    };
+}

@@ -1,0 +1,14 @@
+# The Python packages that virshle and its tests need.
+packages: with packages; [
+  click
+  hypothesis
+  import-linter
+  jinja2
+  jsonschema
+  pydantic
+  pytest
+  pytest-subprocess
+  pytest-xdist
+  rich
+  sh
+]

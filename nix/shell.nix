@@ -1,0 +1,49 @@
+# All that the tests need, and `v` from the working tree: `nix develop`, then `v ls`, `pytest tests/unit`.
+{
+  mkShell,
+  writeShellScriptBin,
+  python3,
+  binutils,
+  cloud-hypervisor,
+  dosfstools,
+  e2fsprogs,
+  fakeroot,
+  mtools,
+  nix,
+  openssh,
+  passt,
+  procps,
+  qemu_kvm,
+  ruff,
+  shellcheck,
+  socat,
+  sqlite,
+  strace,
+  util-linux,
+}:
+mkShell {
+  packages = [
+    (writeShellScriptBin "v" ''exec python3 -m virshle "$@"'')
+    (python3.withPackages (import ./python.nix))
+    binutils
+    cloud-hypervisor
+    dosfstools
+    e2fsprogs
+    fakeroot
+    mtools
+    nix
+    openssh
+    passt
+    procps
+    qemu_kvm
+    ruff
+    shellcheck
+    socat
+    sqlite
+    strace
+    util-linux
+  ];
+  shellHook = ''
+    export PYTHONPATH=$PWD''${PYTHONPATH:+:$PYTHONPATH}
+  '';
+}

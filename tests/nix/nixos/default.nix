@@ -1,0 +1,40 @@
+# As much of NixOS as nixosModules.guest sets or reads. Names, types and defaults are NixOS's; nothing comes of them.
+{ lib, modules }:
+let
+  fake = name: {
+    type = "derivation";
+    inherit name;
+    outPath = "/nix/store/00000000000000000000000000000000-${name}";
+    drvPath = "/nix/store/00000000000000000000000000000000-${name}.drv";
+  };
+  packages =
+    lib.genAttrs [
+      "coreutils"
+      "dosfstools"
+      "e2fsprogs"
+      "fakeroot"
+      "mtools"
+      "nix"
+      "openssh"
+      "socat"
+      "sqlite"
+      "systemd"
+      "util-linux"
+    ] fake
+    // {
+      stdenv.hostPlatform = lib.systems.elaborate "x86_64-linux";
+      closureInfo = { rootPaths }: fake "closure-info";
+      # All that a derivation is made of is forced, as in the real one.
+      runCommand = name: env: script: builtins.deepSeq [ (removeAttrs env [ "toplevel" ]) script ] (fake name);
+    };
+  pkgs = packages // {
+    buildPackages = packages // { callPackage = lib.callPackageWith packages; };
+  };
+in
+(lib.evalModules {
+  modules = [ ./options.nix ] ++ modules;
+  specialArgs = {
+    inherit pkgs;
+    modulesPath = ./.;
+  };
+}).config

@@ -1,0 +1,2 @@
+# NixOS has one of this name.
+{ }
