@@ -82,9 +82,9 @@ python3Packages.buildPythonApplication {
 
   postInstall = ''
     installShellCompletion --cmd v \
-      --bash <(_V_COMPLETE=bash_source $out/bin/v) \
-      --zsh <(_V_COMPLETE=zsh_source $out/bin/v) \
-      --fish <(_V_COMPLETE=fish_source $out/bin/v)
+      --bash <($out/bin/v completion bash) \
+      --zsh <($out/bin/v completion zsh) \
+      --fish <($out/bin/v completion fish)
   '';
 
   # The tests are a check of the flake, where they do not keep anybody from `nix run`.
