@@ -20,6 +20,8 @@ class Arch:
     firmware: tuple[tuple[str, str], ...]
     """UEFI for QEMU, code and variable store, in the order they are looked for; the code must be as large
     as the board's flash, which is why the 4M builds come first."""
+    bundled: tuple[str, str]
+    """The same as QEMU itself brings it, in share/qemu beside its program: all there is in a Nix store."""
     ch_firmware: tuple[str, ...]
     """UEFI for cloud-hypervisor, a build of its own (cloud-hypervisor/edk2), in the order it is looked for; the last
     is rust-hypervisor-firmware, which boots fewer images."""
@@ -44,6 +46,7 @@ ARCHES = {
             (f"{_EDK2}/x64/OVMF_CODE.4m.fd", f"{_EDK2}/x64/OVMF_VARS.4m.fd"),
             (f"{_NIXOS}/OVMF_CODE.fd", f"{_NIXOS}/OVMF_VARS.fd"),
         ),
+        bundled=("edk2-x86_64-code.fd", "edk2-i386-vars.fd"),
         ch_firmware=(
             "/usr/share/cloud-hypervisor/CLOUDHV.fd",
             "/usr/local/share/cloud-hypervisor/CLOUDHV.fd",
@@ -65,6 +68,7 @@ ARCHES = {
             (f"{_EDK2}/aarch64/QEMU_EFI-pflash.raw", f"{_EDK2}/aarch64/vars-template-pflash.raw"),
             (f"{_NIXOS}/AAVMF_CODE.fd", f"{_NIXOS}/AAVMF_VARS.fd"),
         ),
+        bundled=("edk2-aarch64-code.fd", "edk2-arm-vars.fd"),
         ch_firmware=(
             "/usr/share/cloud-hypervisor/CLOUDHV_EFI.fd",
             "/usr/local/share/cloud-hypervisor/CLOUDHV_EFI.fd",

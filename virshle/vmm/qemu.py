@@ -173,9 +173,13 @@ def version(program: str) -> str:
 
 def find_firmware(arch: Arch) -> tuple[Path, Path]:
     """UEFI's code and the empty store of its variables. Raises ConfigError."""
-    for code, variables in arch.firmware:
-        if Path(code).exists() and Path(variables).exists():
-            return Path(code), Path(variables)
+    places = [(Path(code), Path(variables)) for code, variables in arch.firmware]
+    if program := find_program(arch.qemu):
+        share = Path(program).resolve().parents[1] / "share/qemu"
+        places.append((share / arch.bundled[0], share / arch.bundled[1]))
+    for code, variables in places:
+        if code.exists() and variables.exists():
+            return code, variables
     package = "ovmf" if arch.name == "x86_64" else "qemu-efi-aarch64"
     raise ConfigError(
         "no UEFI firmware for QEMU is on this machine, and this VM boots by it",

@@ -167,7 +167,7 @@ def test_the_version_is_asked_once(said: str, shown: str, host: FakeHost) -> Non
 
 def _arch(*pairs: tuple[Path, Path], name: str = "x86_64") -> Arch:
     firmware = tuple((str(code), str(variables)) for code, variables in pairs)
-    return Arch(name, "qemu", "q35", (), firmware, (), "amd64", "x86_64-linux")
+    return Arch(name, "qemu", "q35", (), firmware, ("code.fd", "vars.fd"), (), "amd64", "x86_64-linux")
 
 
 def test_the_first_whole_pair_of_firmware_is_taken(tmp_path: Path) -> None:
@@ -175,6 +175,22 @@ def test_the_first_whole_pair_of_firmware_is_taken(tmp_path: Path) -> None:
     for path in (pairs[0][0], *pairs[1], *pairs[2]):
         path.write_text("")
     assert find_firmware(_arch(*pairs)) == pairs[1]
+
+
+def test_what_qemu_brings_itself_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a Nix store, where nothing is in /usr/share."""
+    program, share = tmp_path / "store/bin/qemu", tmp_path / "store/share/qemu"
+    for path in (program, share / "code.fd", share / "vars.fd"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    program.chmod(0o755)
+    (tmp_path / "profile").symlink_to(program.parent)
+    monkeypatch.setenv("PATH", str(tmp_path / "profile"))
+    missing = (tmp_path / "a", tmp_path / "b")
+    assert find_firmware(_arch(missing)) == (share / "code.fd", share / "vars.fd")
+    (share / "vars.fd").unlink()
+    with pytest.raises(ConfigError):
+        find_firmware(_arch(missing))
 
 
 @pytest.mark.parametrize(("name", "package"), [("x86_64", "ovmf"), ("aarch64", "qemu-efi-aarch64")])
