@@ -22,7 +22,7 @@ from virshle.service.node import Node
 from virshle.service.seen import Seen, SeenVm, Violation, see
 from virshle.service.start import odd_files
 from virshle.store.layout import definition
-from virshle.store.read import link_owner, made_by_newer
+from virshle.store.read import link_owner, made_by_newer, unfinished_images
 
 MOMENT = 0.2
 """Seconds between the two looks."""
@@ -72,6 +72,9 @@ def _leftovers(seen: Seen) -> Iterator[Violation]:
         if made_by_newer(folder) and not held(folder):
             what = f"{folder} was left by an interrupted command of a newer virshle"
             yield Violation(what, "leftover", f"the next command of that virshle clears it; or: rm -rf {folder}")
+    for folder in unfinished_images(seen.layout):
+        if not held(folder):
+            yield Violation(f"{folder} was left by an interrupted command", "leftover", "v image gc clears it")
 
 
 def _definitions(seen: Seen) -> Iterator[Violation]:

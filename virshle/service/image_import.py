@@ -29,6 +29,7 @@ from virshle.model.names import check_file_name
 from virshle.plan import Apply, Plan, Step, Write, run
 from virshle.service.image_list import used_by
 from virshle.service.node import Node
+from virshle.store.read import unfinished_images
 
 
 def import_image(node: Node, file: Path, name: str | None = None) -> str:
@@ -154,8 +155,7 @@ def _check_deletable(node: Node, name: str, *, force: bool) -> None:
 
 def tidy_images(node: Node) -> None:
     """Removes what interrupted commands left, where nobody works on it."""
-    there = sorted(node.layout.images.iterdir()) if node.layout.images.is_dir() else []
-    left = [path for path in there if path.name.startswith((".new-", ".del-")) and not path.is_symlink()]
+    left = unfinished_images(node.layout)
     with ExitStack() as locks, node.apply() as apply:
         for folder in left:
             if node.dry_run is None and (lock := try_lock(folder)) is not None:

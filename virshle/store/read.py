@@ -311,3 +311,9 @@ def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"vm.json: {where}: {first['msg']}" if where else f"vm.json: {first['msg']}"
+
+
+def unfinished_images(layout: Layout) -> list[Path]:
+    """The folders of images that are being made or removed, or were when a command was interrupted."""
+    there = sorted(layout.images.iterdir()) if layout.images.is_dir() else []
+    return [path for path in there if path.name.startswith((".new-", ".del-")) and not path.is_symlink()]

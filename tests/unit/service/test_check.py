@@ -271,6 +271,17 @@ def test_what_a_newer_virshle_left_is_told_and_stays(scene: Scene) -> None:
     assert scene.layout.run(uuid_of("x")).is_dir()
 
 
+@pytest.mark.parametrize("kind", ["new", "del"])
+def test_an_image_that_an_interrupted_command_left_is_told(kind: str, scene: Scene) -> None:
+    folder = scene.layout.images / f".{kind}-debian"
+    folder.mkdir(parents=True)
+    (one,) = _unchanged(scene).leftovers
+    assert one.what == f"{folder} was left by an interrupted command"
+    assert one.remedy == "v image gc clears it"
+    scene.locked(folder)
+    assert _unchanged(scene) == Report([], [], whole=3, running=1)
+
+
 def test_what_a_command_is_in_the_middle_of_is_no_fault(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is gone at the second look; what is there at both is told."""
     _folder("notes")(scene)
