@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults.disk import Disk
-from tests.faults.operations import IMAGE, Case, Operation
+from tests.faults.operations import BUILT, IMPORTED, Case, Operation
 from tests.host.host import Host
 from tests.warm.client import NO_FAULT, Done, Fault, Warm
 from virshle.vmm.systemd import systemd_runs
@@ -58,11 +58,10 @@ class _SmallHost(Host):
 class Lab:
     def __init__(self, host: Host, disk: Disk) -> None:
         self.host, self.disk = host, disk
-        env = host.environment()
-        tree = Path(__file__).parents[2]
+        env = host.environment() | {"PYTHONPATH": str(Path(__file__).parents[2])}
         server = [sys.executable, "-m", "tests.warm"]
         pipe = subprocess.PIPE
-        self._warm = Warm(subprocess.Popen(server, cwd=tree, env=env, stdin=pipe, stdout=pipe))
+        self._warm = Warm(subprocess.Popen(server, cwd=host.folder, env=env, stdin=pipe, stdout=pipe))
         self.v("create", "-t", "plain", _KEPT)
         self._start_kept()
 
@@ -81,12 +80,12 @@ class Lab:
         return self._warm.ask(words, _SECONDS, fault=fault)
 
     def states(self) -> dict[str, str]:
-        """Of all VMs but the one that nobody may harm, and of the image."""
+        """Of all VMs but the one that nobody may harm, and of the images."""
         rows = json.loads(self.v("ls", "--format", "json").stdout)
         images = json.loads(self.v("image", "ls", "--format", "json").stdout)
-        built = any(row["built"] and row["name"] == IMAGE.split()[1] for row in images)
+        there = {f"image {row['name']}": "there" for row in images if row["built"]}
         vms = {row["name"]: row["state"] for row in rows if row["name"] != _KEPT}
-        return vms | ({IMAGE: "built"} if built else {})
+        return vms | {name: state for name, state in there.items() if name in (BUILT, IMPORTED)}
 
     def steps(self, operation: Operation) -> int:
         """How many steps it has when nothing goes wrong."""
@@ -126,9 +125,11 @@ class Lab:
         states = self.states()
         if not case.accepts(states):
             wrong.append(f"after a second try ({again.returncode}: {again.stderr.strip()}) there is {states}")
-        # Whatever changes VMs cleans what was left.
+        # Whatever changes VMs cleans what was left of VMs.
         self.v("create", "-t", "plain", "last")
         self.v("delete", "last")
+        if case.operation.name.startswith("image"):
+            self.v("image", "gc")
         report = self.host.report()
         wrong += [f"in the end: {one}" for one in [*report.violations, *report.leftovers]]
         now = self._look_at_kept()
@@ -165,8 +166,10 @@ class Lab:
 
     def clear(self) -> None:
         there = self.states()
-        if there.pop(IMAGE, None):
+        if there.pop(BUILT, None):
             self.v("image", "gc")
+        if there.pop(IMPORTED, None):
+            self.v("image", "delete", "other")
         if there:
             self.v("delete", "--force", *there, "--yes")
 
@@ -211,6 +214,7 @@ def lab(hypervisor: str = "qemu") -> Iterator[Lab]:
         host = _SmallHost(folder, {"HOME": str(folder), "TMPDIR": str(folder / "tmp")})
         host.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
         (folder / "made.nix").write_text(_NIX)
+        (folder / "other.raw").write_bytes(bytes(510) + b"\x55\xaa" + bytes(2**20))
         image = _file(folder) if small else _tiny(host)
         host.configure(_CONFIG.format(hypervisor=hypervisor, image=image, file=folder / "made.nix"))
         made = Lab(host, disk)

@@ -14,7 +14,7 @@ class Operation:
     name: str
     words: tuple[str, ...]
     wanted: dict[str, str]
-    """What there is in the end: each VM by name, and its state; and the image."""
+    """What there is in the end: each VM by name, and its state; and the images."""
     before: tuple[tuple[str, ...], ...] = ()
     """The commands after which it is asked for."""
 
@@ -24,9 +24,10 @@ class Operation:
         return any(words[0] == "start" for words in self.before)
 
 
-IMAGE = "image made"
-"""Among what there is: a built image that no VM has."""
+BUILT, IMPORTED = "image made", "image other"
+"""Among what there is: images that no VM has."""
 _BUILD = ("image", "build", "made")
+_IMPORT = ("image", "import", "other.raw")
 _CREATE, _START, _PAUSE = ("create", "-t", "plain", "web"), ("start", "web"), ("pause", "web")
 OPERATIONS = (
     Operation("create", _CREATE, {"web": "stopped"}),
@@ -36,8 +37,10 @@ OPERATIONS = (
     Operation("delete", ("delete", "web"), {}, (_CREATE,)),
     Operation("delete running", ("delete", "--force", "web"), {}, (_CREATE, _START)),
     Operation("pause", _PAUSE, {"web": "paused"}, (_CREATE, _START)),
-    Operation("image build", _BUILD, {IMAGE: "built"}),
+    Operation("image build", _BUILD, {BUILT: "there"}),
     Operation("image gc", ("image", "gc"), {}, (_BUILD,)),
+    Operation("image import", _IMPORT, {IMPORTED: "there"}),
+    Operation("image delete", ("image", "delete", "other"), {}, (_IMPORT,)),
     Operation("resume", ("resume", "web"), {"web": "running"}, (_CREATE, _START, _PAUSE)),
 )
 
@@ -82,9 +85,9 @@ class Case:
         return states == wanted
 
     def keeps(self, states: dict[str, str]) -> bool:
-        """Whether that may be there when the power was cut after the command had said that it was done. An image can
-        be built again."""
-        return {*states} - {IMAGE} == {*self.operation.wanted} - {IMAGE}
+        """Whether that may be there when the power was cut after the command had said that it was done. What was
+        built can be built again."""
+        return {*states} - {BUILT} == {*self.operation.wanted} - {BUILT}
 
     @property
     def ends_all(self) -> bool:

@@ -129,7 +129,11 @@ def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> N
             # Whoever clones from it or builds it holds its lock.
             node.hold(apply, folder)
             remove = run("remove its files", "rm", "-rf", "--one-file-system", "--", leaving, timeout=600)
-            apply(Plan(name, [remove, run("commit: the image is no more", "mv", "-T", folder, leaving), remove]))
+            gone = [
+                run("commit: the image is no more", "mv", "-T", folder, leaving),
+                run("write to the disk that it is gone", "sync", "--", node.layout.images),
+            ]
+            apply(Plan(name, [remove, *gone, remove]))
         apply.commit()
 
 
