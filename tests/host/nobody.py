@@ -70,7 +70,7 @@ def nobody() -> Iterator[Nobody]:
     try:
         yield Nobody(home, env, [python, "-m", "virshle"])
     finally:
-        subprocess.run(["pkill", "-KILL", "-u", USER, "qemu"], check=False)
+        subprocess.run(["pkill", "-KILL", "-u", USER, "-f", f"qemu.*{home}"], check=False)
         subprocess.run(["chmod", "-R", "u+w", str(home)], check=False)
         shutil.rmtree(home)
 

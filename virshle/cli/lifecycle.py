@@ -14,6 +14,7 @@ from virshle import log
 from virshle.cli.main import show_error
 from virshle.cli.options import SECONDS, changing, selecting
 from virshle.errors import UsageError, VirshleError
+from virshle.fs import allow_locks
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -27,17 +28,26 @@ def told(text: str) -> None:
     log.note(log.printable(text))
 
 
-def targets(node: Node, selection: Selection) -> list[Entry]:
-    """Whom a verb is for; of many that are selected, those that are whole."""
+def targets(node: Node, selection: Selection, *, broken: bool = False) -> list[Entry]:
+    """Whom a verb is for. `broken`: also for those, where many are selected; else it is said which are left out."""
     from virshle.service.select import select
 
     entries = select(node, selection)
-    return [entry for entry in entries if entry.summary is not None] if selection.bulk else entries
+    if broken or not selection.bulk:
+        return entries
+    whole = [entry for entry in entries if entry.summary is not None]
+    if left := ", ".join(entry.name for entry in entries if entry.summary is None):
+        told(f"broken, and left out: {left}")
+    return whole
 
 
 def tell_if_none(selection: Selection, entries: Sequence[Entry]) -> None:
     if selection.bulk and not entries:
         told("no VM matches: nothing to do")
+
+
+_DESCRIPTORS = 8
+"""That may be open for each VM on which a verb works."""
 
 
 class Named(Protocol):
@@ -63,6 +73,7 @@ def each(entries: Sequence[T], act: Callable[[T], None], *, together: bool = Fal
             bugs.append(bug)
 
     if together and len(entries) > 1:
+        allow_locks(_DESCRIPTORS * len(entries))
         # Daemon threads: Ctrl-C does not wait for guests that take their time.
         threads = [threading.Thread(target=attempt, args=(entry,), daemon=True) for entry in entries]
         for thread in threads:
@@ -131,10 +142,11 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
 def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
     """Stop VMs by their power button; never by cutting the power, unless --force is given."""
     from virshle.service import lifecycle
+    from virshle.service.show import state_of
 
     entries = targets(node, selection)
     if selection.bulk:
-        entries = [entry for entry in entries if node.process(entry.uuid)]
+        entries = [one for one in entries if node.process(one.uuid) or state_of(node, one) == "crashed"]
     tell_if_none(selection, entries)
 
     def act(entry: Entry) -> None:
@@ -196,7 +208,7 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
 
     if mode:
         log.warn("--mode has no effect: there is one way to delete")
-    entries = targets(node, selection)
+    entries = targets(node, selection, broken=force and selection.state == "broken")
     tell_if_none(selection, entries)
     if not force:
         # All of them, before the first is gone.

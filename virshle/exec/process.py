@@ -8,6 +8,7 @@ its record what it likes, so a pid is only believed of a process that has the re
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from shlex import quote
 
 from virshle.exec.run import Command
+from virshle.fs import explain
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FD = 9
@@ -60,12 +62,19 @@ class Process:
     pid: int | None
 
 
+_NO_RECORD = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV)
+"""Why a file cannot be opened that is not there, or is no file."""
+
+
 def running(record: Path) -> Process | None:
-    """The process that holds the record, if there is one."""
+    """The process that holds the record, if there is one. Raises HostError where that cannot be known: whoever is told
+    that a VM does not run may start or delete it."""
     try:
         handle = os.open(record, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in _NO_RECORD:
+            return None
+        raise explain(error, f"whether a VM runs cannot be known: {record}: {error.strerror}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None

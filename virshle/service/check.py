@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from uuid import UUID
 
 from virshle.fs import explained, held
@@ -71,7 +72,8 @@ def _leftovers(seen: Seen) -> Iterator[Violation]:
     for folder in left.alone:
         if made_by_newer(folder) and not held(folder):
             what = f"{folder} was left by an interrupted command of a newer virshle"
-            yield Violation(what, "leftover", f"the next command of that virshle clears it; or: rm -rf {folder}")
+            remedy = f"the next command of that virshle clears it; or: rm -rf {quote(str(folder))}"
+            yield Violation(what, "leftover", remedy)
     for folder in unfinished_images(seen.layout):
         if not held(folder):
             yield Violation(f"{folder} was left by an interrupted command", "leftover", "v image gc clears it")
@@ -103,7 +105,7 @@ def _runtime(seen: Seen) -> Iterator[Violation]:
     owners = Counter(seen.layout.run(uuid) for uuid in uuids)
     for path in _listed(seen.layout.runs):
         if path not in owners:
-            yield Violation("a runtime folder of no VM", str(path), f"rm -rf {path}")
+            yield Violation("a runtime folder of no VM", str(path), f"rm -rf {quote(str(path))}")
     for path, count in owners.items():
         if count > 1:
             yield Violation(f"the runtime folder of {count} VMs", str(path), "give one of them another uuid")
@@ -122,7 +124,7 @@ def _links(seen: Seen) -> Iterator[Violation]:
                 has = str(getattr(summary, kind))
                 if has != path.name:
                     why = f"leads to {vms[owner].subject}, whose {kind} is {has}"
-                    yield Violation(why, str(path), f"rm {path}")
+                    yield Violation(why, str(path), f"rm {quote(str(path))}")
 
 
 def _files(seen: Seen) -> Iterator[Violation]:
@@ -138,7 +140,8 @@ def _files(seen: Seen) -> Iterator[Violation]:
             status = _status(path)
             if path not in odd and status is not None and status.st_size < disk.size:
                 why = f"{path} has {status.st_size} bytes, and its disk {disk.name} has {disk.size}"
-                yield Violation(why, vm.subject, f"what is missing is lost; to grow it: truncate -s {disk.size} {path}")
+                grow = f"truncate -s {disk.size} {quote(str(path))}"
+                yield Violation(why, vm.subject, f"what is missing is lost; to grow it: {grow}")
 
 
 def _shared_files(seen: Seen) -> Iterator[Violation]:
@@ -152,7 +155,10 @@ def _shared_files(seen: Seen) -> Iterator[Violation]:
             other, first = owners.setdefault((status.st_dev, status.st_ino), (vm, path))
             if first != path or other is not vm:
                 why = f"{path} is the same file as {first}, a disk of {other.subject}"
-                yield Violation(why, vm.subject, f"cp --sparse=always {path} {path}.own && mv {path}.own {path}")
+                # While it runs, its VMM would go on with what it has open.
+                stop = f"v stop {vm.entry.name} && " if vm.process is not None else ""
+                here, own = quote(str(path)), quote(f"{path}.own")
+                yield Violation(why, vm.subject, f"{stop}cp --sparse=always {here} {own} && mv {own} {here}")
 
 
 def _status(path: Path) -> os.stat_result | None:

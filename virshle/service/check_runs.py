@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from virshle.exec.process import recorded
 from virshle.exec.table import has_open
@@ -23,7 +24,10 @@ def run_faults(seen: Seen) -> Iterator[Violation]:
         again = f"v stop {vm.entry.name}; v start {vm.entry.name}"
         if vm.process.pid is None:
             why = "runs, and its record does not say as which process"
-            yield Violation(why, vm.subject, f"fuser -v {vm.place.record} names it")
+            yield Violation(why, vm.subject, f"fuser -v {quote(str(vm.place.record))} names it")
+        elif not vm.place.run.is_dir():
+            why = f"runs, and its runtime folder {vm.place.run} is gone: nobody can talk to its VMM"
+            yield Violation(why, vm.subject, f"shut it down from inside, or: v stop --force {vm.entry.name}")
         elif why := _otherwise(seen, vm, processes.get(vm.process.pid)):
             yield Violation(why, vm.subject, again)
 

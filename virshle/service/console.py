@@ -23,7 +23,7 @@ from pathlib import Path
 
 from virshle.errors import ConflictError, VirshleError
 from virshle.fs import Lock, explained, no_link, try_lock
-from virshle.service.node import Node
+from virshle.service.node import Node, check_owner
 from virshle.store import Entry
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Terminal, read_launch
@@ -59,6 +59,7 @@ class Console:
         Raises ConflictError where the VM is broken, stopped or has no console, HostError where that cannot be opened.
         """
         vm = entry.whole()
+        check_owner(entry)
         self.name, self._uuid, self._node = vm.name, vm.uuid, node
         place = self._place = node.place(vm.uuid)
         self._launch = read_launch(place)

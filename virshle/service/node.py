@@ -144,7 +144,7 @@ class Node:
         # It may have been renamed away between opening and locking.
         if not lock.still(entry.folder):
             raise _went(entry)
-        _check_owner(entry, os.fstat(lock.fd).st_uid)
+        check_owner(entry, os.fstat(lock.fd).st_uid)
         yield self.store.entry(entry.uuid)
 
     def process(self, uuid: UUID) -> Process | None:
@@ -159,8 +159,11 @@ def waiting(folder: Path) -> None:
     log.note(f"waiting for whoever works on {folder} (fuser -v {folder} names it)")
 
 
-def _check_owner(entry: Entry, uid: int) -> None:
-    """Raises ConflictError. Whose folder it is could change what is in it while we work there, as root even."""
+def check_owner(entry: Entry, uid: int | None = None) -> None:
+    """For whoever writes in its folder: whose that is could change what is in it meanwhile, as root even. `uid`: his,
+    where it is known. Raises ConflictError."""
+    if uid is None:
+        uid = entry.folder.stat().st_uid
     if uid != os.getuid():
         raise ConflictError(
             f"{entry.name} is not yours: {entry.folder} belongs to the user with the number {uid}",

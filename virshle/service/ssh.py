@@ -14,7 +14,7 @@ from virshle.exec import exec_into
 from virshle.fs import read_start
 from virshle.model.vm import LOGIN, Vm
 from virshle.plan import Step, Write
-from virshle.service.node import Node
+from virshle.service.node import Node, check_owner
 from virshle.service.ready import vsock_of
 from virshle.store import Entry
 from virshle.store.layout import known_hosts
@@ -27,6 +27,7 @@ _HOST_KEY = re.compile(r"^X_VIRSHLE_SSH_HOST_KEY=((?:ssh|ecdsa|sk)-[\w@.-]+ [A-Z
 def enter(node: Node, entry: Entry, words: Sequence[str], *, login: str | None = None) -> NoReturn:
     """Becomes ssh: its terminal and its exit code are ours. Raises ConflictError where there is no way in."""
     vm = entry.whole()
+    check_owner(entry)
     command = ssh_command(node, vm, words, login=login)
     with node.apply() as apply:
         apply(node.plan(vm, *pin_steps(node, vm)))

@@ -145,9 +145,11 @@ def _dangling(layout: Layout, busy: set[UUID]) -> Iterator[Step]:
 
 
 def _remove(layout: Layout, path: Path) -> Step:
-    runtime = layout.run(UUID(path.name[5:]))
+    """A VM that was deleted may have been made again, by its script say, and use its runtime folder."""
+    uuid = UUID(path.name[5:])
+    runtime = [] if layout.vm(uuid).exists() else [layout.run(uuid)]
     why = "remove what an interrupted command left"
-    return run(why, "rm", "-rf", "--one-file-system", "--", path, runtime, timeout=600)
+    return run(why, "rm", "-rf", "--one-file-system", "--", path, *runtime, timeout=600)
 
 
 def _missing(layout: Layout, entries: Sequence[Entry], busy: set[UUID]) -> Iterator[Step]:

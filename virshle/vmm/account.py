@@ -11,6 +11,7 @@ import pwd
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 
 from virshle.errors import ConfigError, ConflictError
 from virshle.plan import Step, run
@@ -101,7 +102,8 @@ def hand_over(
         if not blind and _is_linked(thing):
             raise ConflictError(
                 f"{thing} is not given to {user}, the user VMMs run as: it is a hard link, its file is elsewhere too",
-                hint=f"see what it is: find / -xdev -samefile {thing}; then remove it, or put a copy in its place",
+                hint=f"see what it is: find / -xdev -samefile {quote(str(thing))}; "
+                "then remove it, or put a copy in its place",
             )
     others = [*made, *others]
     steps: list[Step] = []
@@ -120,7 +122,16 @@ def _is_linked(path: Path) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink > 1
 
 
-def check_way(user: str, way: Path, ours: Sequence[Path]) -> None:
+def own_path(program: str, user: str | None) -> str:
+    """Where it is itself. A link to it may be where the VMMs' user may not pass: a Nix profile's is in a home. Raises
+    ConfigError where that user does not reach it all the same."""
+    path = Path(program).resolve()
+    if user is not None:
+        check_way(user, path, (), hint=f"install {path.name} for everybody")
+    return str(path)
+
+
+def check_way(user: str, way: Path, ours: Sequence[Path], *, hint: str = "") -> None:
     """Raises ConfigError where a folder above `way`, and not among `ours`, keeps the user out."""
     for above in way.parents:
         if above in ours or not above.exists():
@@ -129,7 +140,8 @@ def check_way(user: str, way: Path, ours: Sequence[Path]) -> None:
         if not status.st_mode & stat.S_IXOTH and status.st_uid != _uid(user):
             raise ConfigError(
                 f"{above} may not be entered by {user}, the user VMMs run as, and {way} is in it",
-                hint=f"keep the VMs elsewhere (VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR), or: chmod o+x {above}",
+                hint=f"{hint or 'keep the VMs elsewhere (VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR)'}, or: "
+                f"chmod o+x {quote(str(above))}",
             )
 
 

@@ -19,6 +19,7 @@ from virshle.fs import read_end
 from virshle.model.arch import Arch, host_arch
 from virshle.plan import Call, Gone, Replies, Step, Wait
 from virshle.rpc import Http, Vsock
+from virshle.vmm.account import own_path
 from virshle.vmm.ch_config import GUEST_CID, OLDEST, Version, notify_socket, vm_config, vsock
 from virshle.vmm.driver import Choice, Launch, Machine, Place, State, Terminal, Vmm
 from virshle.vmm.kvm import kvm_problem
@@ -40,6 +41,7 @@ class CloudHypervisor:
         program = find_program(PROGRAM)
         if program is None:
             raise ConfigError(f"{PROGRAM} is not on this machine", hint=f"install it: {_WHERE}")
+        program = own_path(program, user)
         found = version(program)
         if found < OLDEST:
             raise ConfigError(
@@ -114,7 +116,7 @@ class CloudHypervisor:
     def state(self, place: Place, launch: Launch | None) -> State:
         """As the last of its events says, whoever caused it; asked where they do not say."""
         if launch is not None:
-            for source, event in reversed(_last_events(events(place, launch))):
+            for source, event in reversed(_settled(_last_events(events(place, launch)))):
                 if (source, event) in _STATES:
                     return _STATES[source, event]
         try:
@@ -177,6 +179,17 @@ def api_socket(place: Place) -> Path:
 def events(place: Place, launch: Launch) -> Path:
     """In its name is the VM's, so that `ps` tells it."""
     return place.logs / f"{launch.name}.events.json"
+
+
+def _settled(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without what comes after the beginning of a reboot that is not over: by then its VM may be shut down, and booted
+    again, and is not to be taken for one that was never booted."""
+    for index in range(len(found) - 1, -1, -1):
+        if found[index] == ("vm", "rebooted"):
+            break
+        if found[index] == ("vm", "rebooting"):
+            return found[: index + 1]
+    return found
 
 
 def _last_events(file: Path) -> list[tuple[str, str]]:

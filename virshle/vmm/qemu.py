@@ -17,7 +17,7 @@ from virshle.exec.run import missing
 from virshle.model.arch import Arch, host_arch
 from virshle.plan import Call, Gone, Replies, Step, Wait, run, whole
 from virshle.rpc import Qmp, Vsock
-from virshle.vmm.account import may_open
+from virshle.vmm.account import may_open, own_path
 from virshle.vmm.driver import Choice, Launch, Machine, Place, State, Terminal, Vmm
 from virshle.vmm.kvm import kvm_problem
 
@@ -34,7 +34,8 @@ _STATES: dict[str, State] = {
     "prelaunch": "paused",
     "internal-error": "crashed",
     "guest-panicked": "crashed",
-    "io-error": "crashed",
+    # It stands still for a disk of the host that is full (werror=enospc), and goes on when it is told to.
+    "io-error": "paused",
     "shutdown": "running",
 }
 
@@ -48,7 +49,7 @@ class Qemu:
         program = find_program(arch.qemu)
         if program is None:
             raise missing(arch.qemu)
-        return program
+        return own_path(program, user)
 
     def choose(self, vm: Vm, user: str | None) -> Choice:
         program = self.available(user)

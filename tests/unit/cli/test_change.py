@@ -146,10 +146,13 @@ def test_a_running_one_among_many_refuses_all(guest: Guest, v: V) -> None:
 
 def test_broken_vms_are_not_deleted_by_all(guest: Guest, v: V, layout: Layout) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
-    assert v("delete", "--all", "--yes", "--force").code == 0
+    left = v("delete", "--all", "--yes", "--force")
+    assert (left.code, "broken, and left out: bad" in left.err) == (0, True)
+    assert "left out: bad" in v("delete", "--state", "broken", "--yes").err
     assert _names(v) == ["bad"]
     assert v("delete", "bad").code == 5
-    assert v("delete", "bad", "--force").code == 0
+    assert v("delete", "--state", "broken", "--yes", "--force").code == 0
+    assert _names(v) == []
 
 
 def test_an_empty_word_deletes_nothing(guest: Guest, v: V, layout: Layout) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.support import Held, open_descriptors, record_of
+from virshle.errors import HostError
 from virshle.exec import process
 from virshle.exec.process import Process, Recorded, cut_power, gone_shell, kill_launched, launch, recorded, running
 
@@ -79,6 +81,21 @@ def test_a_missing_or_odd_record_is_none(tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to("target")
         for name in ("missing", "fifo", "link", "missing/below", "."):
             assert running(tmp_path / name) is None
+
+
+@pytest.mark.parametrize("why", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_who_cannot_look_does_not_say_that_nothing_runs(
+    why: int, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He would start it a second time, or delete it."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(HostError, match="whether a VM runs cannot be known") as caught:
+        running(record)
+    assert str(record) in caught.value.message
 
 
 def test_looking_takes_nothing_and_keeps_nothing_open(record: Path) -> None:

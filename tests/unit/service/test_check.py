@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -269,6 +270,21 @@ def test_what_a_newer_virshle_left_is_told_and_stays(scene: Scene) -> None:
     assert f"rm -rf {staged}" in one.remedy
     assert scene.layout.name("x").is_symlink()
     assert scene.layout.run(uuid_of("x")).is_dir()
+
+
+def test_a_remedy_can_be_pasted_whatever_the_folders_are_called(scene: Scene) -> None:
+    odd = scene.layout.runs / "a; touch x"
+    odd.mkdir()
+    (one,) = check(scene.node).violations
+    assert shlex.split(one.remedy) == ["rm", "-rf", str(odd)]
+
+
+def test_one_file_for_two_disks_is_not_parted_while_its_vm_runs(scene: Scene) -> None:
+    disk = scene.place("web").folder / "disk/os"
+    disk.unlink()
+    disk.hardlink_to(scene.place("db").folder / "disk/os")
+    (one,) = check(scene.node).violations
+    assert one.remedy.startswith("v stop web && cp ") == (one.subject == "VM web")
 
 
 @pytest.mark.parametrize("kind", ["new", "del"])

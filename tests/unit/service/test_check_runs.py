@@ -41,6 +41,10 @@ def _no_pid(scene: Scene) -> None:
     scene.place("web").record.write_text("")
 
 
+def _no_sockets(scene: Scene) -> None:
+    scene.place("web").run.rename(scene.layout.paths.state.parent / "gone")
+
+
 def _of_none(scene: Scene) -> None:
     scene.runs(2**30, QEMU, f"file={scene.layout.vm(uuid_of('gone'))}/disk/os")
 
@@ -79,6 +83,7 @@ _FAULTS: dict[str, tuple[Callable[[Scene], object], str, str]] = {
     "another run's launch.json": (_other_launch, "of another run", "VM web"),
     "another VMM than was chosen": (_other_vmm, "says that cloud-hypervisor runs it", "VM web"),
     "a record that names nobody": (_no_pid, "does not say as which process", "VM web"),
+    "sockets that are gone": (_no_sockets, "nobody can talk to its VMM", "VM web"),
     "a VMM of no VM": (_of_none, "qemu runs for no VM", f"process {2**30}"),
     "a VMM of a stopped VM": (_of_a_stopped_one, "runs for VM mail, which is stopped", f"process {2**30}"),
     "two VMMs": (_a_second, f"runs beside process {os.getpid()}, which runs VM web", f"process {2**30}"),

@@ -183,7 +183,7 @@ def test_it_is_the_same_whatever_is_there(
     there: bool, root: None, node: Node, layout: Layout, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is run elsewhere, or when all that is gone."""
-    monkeypatch.setattr(account, "check_way", lambda *_: None)
+    monkeypatch.setattr(account, "check_way", lambda *_, **__: None)
     if not there:
         host.users.clear()
     folder = layout.vm(_put(layout, boot=FIRMWARE).uuid)
@@ -224,7 +224,7 @@ def test_where_there_is_no_unit_to_forget_it_goes_on(
     systemd: None, node: Node, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The script ends at the first command that fails, and systemctl fails there."""
-    monkeypatch.setattr(account, "check_way", lambda *_: None)
+    monkeypatch.setattr(account, "check_way", lambda *_, **__: None)
     _put(layout)
     lines = _script(node).splitlines()
     (forgotten,) = (line for line in lines if "reset-failed" in line)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import replace
 from itertools import pairwise
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
+from tests.unit.support import make_vm, put_broken, put_vm, snapshot, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
 from virshle.errors import ConflictError, UsageError
 from virshle.rpc import Vsock
+from virshle.service.console import Console
 from virshle.service.node import Node
 from virshle.service.ssh import enter, pin_steps, ssh_command, told_keys
 from virshle.store import Layout
@@ -209,3 +211,17 @@ def test_a_percent_sign_on_the_way_is_no_name_of_sshs(run: Place, node: Node, tm
     value = _options(ssh_command(odd, make_vm()))["ProxyCommand"]
     assert value.replace("%%", "%") == Vsock(3, 22, odd.place(WEB).run / "vsock").shell()
     assert "a%%h%%%%/" in value
+
+
+def test_nothing_is_written_for_the_vm_of_somebody_else(
+    run: Place, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He could have made a link of what root writes there."""
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    before = snapshot(run.folder)
+    web = node.store.find("web")
+    with pytest.raises(ConflictError, match="web is not yours"):
+        enter(node, web, ())
+    with pytest.raises(ConflictError, match="web is not yours"):
+        Console(node, web)
+    assert snapshot(run.folder) == before

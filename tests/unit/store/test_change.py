@@ -105,6 +105,17 @@ def test_what_an_interrupted_command_left_is_cleaned(
     assert not layout.run(UUID).exists()
 
 
+def test_the_sockets_of_a_vm_that_was_made_again_are_its_own(
+    store: Store, layout: Layout, host: FakeHost, locks: list[Lock]
+) -> None:
+    (layout.vms / f".del-{UUID}").mkdir(parents=True)
+    put_vm(layout, make_vm())
+    layout.run(UUID).mkdir(parents=True)
+    _tidy(store, locks)
+    assert not (layout.vms / f".del-{UUID}").exists()
+    assert layout.run(UUID).is_dir()
+
+
 def test_what_somebody_still_works_on_is_left(store: Store, layout: Layout, host: FakeHost, locks: list[Lock]) -> None:
     layout.staged(UUID).mkdir()
     link(layout.name("web"), UUID)

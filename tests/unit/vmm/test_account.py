@@ -11,7 +11,7 @@ import pytest
 from virshle.errors import ConfigError, ConflictError
 from virshle.plan import Run, Step
 from virshle.vmm import account
-from virshle.vmm.account import ACCOUNT, account_steps, as_user, hand_over, may_open, vmm_user
+from virshle.vmm.account import ACCOUNT, account_steps, as_user, hand_over, may_open, own_path, vmm_user
 
 UID, GID, KVM = 54321, 54322, 54323
 """Of the account; nothing that a test makes is its own."""
@@ -210,6 +210,21 @@ def test_a_closed_folder_above_that_is_not_ours_to_open_is_told(open_folder: Pat
         str(state),
         str(state / "vm"),
     )
+
+
+def test_a_program_is_run_by_its_own_path(open_folder: Path) -> None:
+    """As a Nix profile is a link in a home that is closed."""
+    program, profile = open_folder / "store/qemu", open_folder / "home/profile"
+    program.parent.mkdir()
+    program.touch()
+    profile.parent.mkdir(mode=0o700)
+    profile.symlink_to(program.parent)
+    assert own_path(str(profile / "qemu"), ACCOUNT) == str(program)
+    program.parent.chmod(0o700)
+    with pytest.raises(ConfigError, match="may not be entered") as caught:
+        own_path(str(profile / "qemu"), ACCOUNT)
+    assert caught.value.hint == f"install qemu for everybody, or: chmod o+x {program.parent}"
+    assert own_path(str(profile / "qemu"), None) == str(program)
 
 
 def test_its_own_folder_above_is_no_obstacle(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from virshle.model.arch import ARCHES
 from virshle.model.vm import Vm
 from virshle.plan import Call, Gone, Wait
 from virshle.rpc import Http, Vsock
-from virshle.vmm import cloud_hypervisor
+from virshle.vmm import account, cloud_hypervisor
 from virshle.vmm.ch_config import vm_config
 from virshle.vmm.cloud_hypervisor import CloudHypervisor, find_firmware, version
 from virshle.vmm.driver import Machine, Place, Terminal
@@ -146,6 +146,7 @@ def test_kvm_is_asked_for_whom_it_will_run_as(host: FakeHost, monkeypatch: pytes
         return ""
 
     monkeypatch.setattr(cloud_hypervisor, "kvm_problem", problem)
+    monkeypatch.setattr(account, "check_way", lambda *_, **__: None)
     CH.available("virshle-vmm")
     CH.available(None)
     assert users == ["virshle-vmm", None]
@@ -240,6 +241,8 @@ def test_a_boot_waits_gives_it_the_vm_and_boots_it(place: Place, host: FakeHost)
         ([*BOOTED, ("vm", "paused"), ("vm", "resuming"), ("vm", "resumed")], "running"),
         ([*BOOTED, ("vm", "rebooting"), ("vm", "rebooted")], "running"),
         ([*BOOTED, ("vm", "rebooting")], "running"),
+        ([*BOOTED, ("vm", "rebooting"), ("vm", "shutdown"), ("vm", "booting")], "running"),
+        ([*BOOTED, ("vm", "rebooting"), ("vm", "rebooted"), ("vm", "paused")], "paused"),
         ([*BOOTED, ("virtio-device", "reset"), ("novel", "event")], "running"),
         ([*BOOTED, *SHUT[:1]], "starting"),
         ([*BOOTED, *SHUT[:2]], "starting"),

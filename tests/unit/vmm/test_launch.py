@@ -82,7 +82,7 @@ def test_what_was_begun_is_undone_by_its_token(place: Place) -> None:
 def test_roots_vmm_is_another_users_from_the_first_start_on(
     place: Place, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "check_way", lambda *_: None)
+    monkeypatch.setattr(account, "check_way", lambda *_, **__: None)
     machine = _machine(place, user=ACCOUNT)
     place.console_log.touch()
     ways = (place.folder, place.folder / "disk", *place.folder.parents[:2])
@@ -115,7 +115,7 @@ def test_where_nothing_is_known_all_is_handed_over_but_the_logs_of_runs_before(
     place: Place, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the steps are made later there may be none, of which chown would say so and fail."""
-    monkeypatch.setattr(account, "check_way", lambda *_: None)
+    monkeypatch.setattr(account, "check_way", lambda *_, **__: None)
     host.users.add(ACCOUNT)
     place.console_log.touch()
     place.record.touch()

@@ -290,7 +290,7 @@ def test_it_ended_well_where_it_took_its_pid_file_away(tmp_path: Path) -> None:
         ({"status": "paused"}, "paused"),
         ({"status": "suspended"}, "paused"),
         ({"status": "guest-panicked"}, "crashed"),
-        ({"status": "io-error"}, "crashed"),
+        ({"status": "io-error"}, "paused"),
         ({"status": "something new"}, "unknown"),
         ({}, "unknown"),
         (HostError("gone"), "unknown"),
