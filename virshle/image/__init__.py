@@ -8,6 +8,7 @@ from virshle.image.plan import (
     flake_of,
     own_flake,
     record_step,
+    source_of,
     tiny_recipe,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "own_flake",
     "read_record",
     "record_step",
+    "source_of",
     "tiny_recipe",
 ]

@@ -45,6 +45,14 @@ def flake_of(image: ImageConfig, local: Callable[[str], Path]) -> Reference | No
     return None
 
 
+def source_of(image: ImageConfig, local: Callable[[str], Path]) -> str:
+    """What it is built from, the same for every configuration that means the same: what is built is all of theirs.
+    Raises ConfigError."""
+    if image.nix is not None:
+        return str(flake_of(image, local))
+    return str(local(image.file)) if image.file is not None else image.source
+
+
 def own_flake() -> str:
     """virshle's: what the Nix package names, or the source tree's. Raises ConfigError where there is neither."""
     if told := os.environ.get("VIRSHLE_FLAKE"):
@@ -80,12 +88,18 @@ def build_step(image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost) -
 
 
 def record_step(
-    image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost, store_path: Path, derivation: str | None = None
+    image: ImageConfig,
+    source: str,
+    recipe: Recipe,
+    folder: Path,
+    nix: NixHost,
+    store_path: Path,
+    derivation: str | None = None,
 ) -> Step:
-    """Beside the link, for people."""
+    """Beside the link, for people. `source`: see `source_of`."""
     record = Record(
         name=image.name,
-        source=image.source,
+        source=source,
         args=image.args,
         store_path=str(store_path),
         nix=".".join(map(str, nix.version)),

@@ -16,12 +16,16 @@ from shlex import quote
 from uuid import uuid4
 
 from virshle.errors import ConflictError, HostError, NotFoundError, UsageError
-from virshle.fs import expand
+from virshle.fs import expand, explain
 from virshle.plan import Step, run
 
 _TIMEOUT = 6 * 3600.0
 _SEND = 'set -o pipefail; tar -C "$1" -cf - "$2" | "${@:3}"'
-_FETCH = 'set -o pipefail; "${@:2}" | tar -x --no-same-owner --no-same-permissions -f - -C "$1"'
+_FETCH = (
+    'set -o pipefail; "${@:2}" | tar -x --no-same-owner --no-same-permissions -f - -C "$1"; code=$?; '
+    # A folder that is closed or read-only, as all in a Nix store are, could neither be looked through nor moved.
+    'chmod -R u+rwX -- "$1" && exit $code'
+)
 _ODD = stat.S_ISUID | stat.S_ISGID
 
 
@@ -71,7 +75,8 @@ def send_step(ssh: Sequence[str], what: Carried) -> Step:
     else:
         folder = quote(posixpath.dirname(what.there if what.there.startswith("/") else f"./{what.there}"))
         unpack = (
-            f"mkdir -p {folder} && new=$(mktemp -d {folder}/.new.XXXXXX) && tar -x -o -f - -C $new && "
+            f"mkdir -p {folder} && new=$(mktemp -d {folder}/.new.XXXXXX) && "
+            'tar -x -o -f - -C "$new" && '
             f'mv -f "$new"/{quote(what.here.name)} {there}; code=$?; rm -rf "$new"; exit $code'
         )
         words = (what.here.parent, f"./{what.here.name}")
@@ -99,14 +104,16 @@ def place_steps(came: Path, what: Carried) -> list[Step]:
 
 
 def look_through(came: Path) -> None:
-    """Raises HostError where there is anything but files, folders, and links among them."""
+    """Raises HostError where there is anything but files, folders, and links among them: no link may lead out of what
+    is put in its place, wherever that will be."""
     if not os.path.lexists(came):
         raise HostError(f"{came.name} did not come out of the guest")
     home = came.parent.resolve()
-    for path in _everything(came):
+    top = home / came.name
+    for path in _everything(top):
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
-            if not path.resolve().is_relative_to(home):
+            if path == top or path.readlink().is_absolute() or not _leads(path).is_relative_to(top):
                 raise HostError(
                     f"{path.relative_to(home)} is a link to {path.readlink()}, which is outside of what came out",
                     hint="copy what it links to, in the guest: cp -rL",
@@ -117,5 +124,17 @@ def look_through(came: Path) -> None:
 
 def _everything(came: Path) -> Iterator[Path]:
     yield came
-    for folder, folders, files in os.walk(came):
+    for folder, folders, files in os.walk(came, onerror=_refuse) if came.is_dir() else ():
         yield from (Path(folder) / name for name in (*folders, *files))
+
+
+def _refuse(error: OSError) -> None:
+    raise explain(error, f"what came out cannot be looked through: {error.filename}: {error.strerror}") from error
+
+
+def _leads(link: Path) -> Path:
+    """Raises HostError for one that leads to itself."""
+    try:
+        return link.resolve()
+    except (RuntimeError, OSError) as error:
+        raise HostError(f"{link.name} is a link that leads nowhere: {error}") from error

@@ -9,7 +9,7 @@ from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError
-from virshle.image import Built, build_step, built, read_record, record_step
+from virshle.image import Built, build_step, built, read_record, record_step, source_of
 from virshle.nix import NixHost, deriver, find_nix
 from virshle.plan import Apply, Plan, run
 from virshle.service.node import Node
@@ -35,7 +35,7 @@ def _is_current(node: Node, image: ImageConfig) -> bool:
     """Whether what is there was built from what is configured. Raises ConfigError where it is no image."""
     folder = node.layout.image(image.name)
     record = read_record(folder)
-    if record is not None and (record.source, record.args) != (image.source, image.args):
+    if record is not None and (record.source, record.args) != (source_of(image, node.config.local), image.args):
         return False
     found = built(image.name, folder)
     return found is not None and (record is None or record.store_path == str(found.store_path))
@@ -130,7 +130,8 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
             apply(Plan(name, [build_step(image, used, folder, nix)]))
             target = Path("/nix/store/...") if node.dry_run else _result(name, folder)
             made_by = None if node.dry_run else deriver(nix, target)
-            apply(Plan(name, [record_step(image, used, folder, nix, target, made_by)]))
+            source = source_of(image, node.config.local)
+            apply(Plan(name, [record_step(image, source, used, folder, nix, target, made_by)]))
         apply.commit()
     return "/nix/store/..." if node.dry_run else str(_result(name, folder))
 

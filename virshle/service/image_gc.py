@@ -8,11 +8,14 @@ from pathlib import Path
 from virshle.errors import VirshleError
 from virshle.image import built
 from virshle.model.units import format_size
-from virshle.plan import Plan, run
-from virshle.service.image_import import tidy_images
+from virshle.plan import Plan
+from virshle.service.image_import import removal, tidy_images
 from virshle.service.image_list import sizes, used_by
 from virshle.service.node import Node
 from virshle.store.layout import image_link
+
+_MADE = {"image.json", "parts"}
+"""What a build leaves that failed."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +41,34 @@ def collect(node: Node) -> Collected:
             folder = node.layout.image(name)
             if node.dry_run is not None:
                 node.dry_run(f"# {name}: {_described(name, folder)}")
-            # Whoever clones from it or builds it holds its lock.
-            node.hold(apply, folder)
-            apply(Plan(name, [run("let go of the image", "rm", "-rf", "--one-file-system", "--", folder)]))
+            # Whoever clones from it or builds it holds its lock, and may have made a VM of it meanwhile.
+            if not node.hold(apply, folder):
+                continue
+            if made := used_by(node).get(name):
+                done.kept[name] = made
+                continue
+            apply(Plan(name, removal(node, name)))
             done.gone.append(name)
         apply.commit()
     return done
 
 
 def _unnamed(node: Node) -> list[str]:
-    """Ours are those that were built here: a folder with our link."""
+    """Ours are those that were built here, or were to be: a folder with our link, or with nothing that is not ours."""
     images = node.config.images
     wanted = {disk.image for template in node.config.templates.values() for disk in template.disk}
     wanted = {name for name in wanted if name in images and images[name].path is None}
     folders = node.layout.images
     there = list(folders.iterdir()) if folders.is_dir() else []
-    ours = {path.name for path in there if not path.is_symlink() and image_link(path).is_symlink()}
+    ours = {path.name for path in there if not path.name.startswith(".") and _is_ours(path)}
     # What was imported could not be made again.
     return sorted(name for name in ours - wanted if not node.paths.imported(name).exists())
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink() or not path.is_dir():
+        return False
+    return image_link(path).is_symlink() or {one.name for one in path.iterdir()} <= _MADE
 
 
 def _described(name: str, folder: Path) -> str:

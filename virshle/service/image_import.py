@@ -121,25 +121,35 @@ def _commit(node: Node, name: str, file: Path, staged: Path) -> list[Step]:
 def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> None:
     """Raises NotFoundError, and ConflictError where a template names one or, without `force`, VMs were made of it;
     then none was deleted."""
+    names = sorted({*names})
     for name in names:
         _check_deletable(node, name, force=force)
     with node.apply() as apply:
         for name in names:
-            folder, leaving = node.layout.image(name), node.layout.images / f".del-{name}"
-            # Whoever clones from it or builds it holds its lock.
-            node.hold(apply, folder)
-            remove = run("remove its files", "rm", "-rf", "--one-file-system", "--", leaving, timeout=600)
-            gone = [
-                run("commit: the image is no more", "mv", "-T", folder, leaving),
-                run("write to the disk that it is gone", "sync", "--", node.layout.images),
-            ]
-            apply(Plan(name, [remove, *gone, remove]))
+            # Whoever clones from it or builds it holds its lock, and may have made a VM of it meanwhile, or let it go.
+            if not node.hold(apply, node.layout.image(name)):
+                raise ConflictError(f"image {name!r} went meanwhile", hint="v image ls shows what there is")
+            _check_deletable(node, name, force=force)
+        for name in names:
+            apply(Plan(name, removal(node, name)))
         apply.commit()
 
 
+def removal(node: Node, name: str) -> list[Step]:
+    """For the holder of its lock. Interrupted anywhere, it is there whole or `tidy_images` does the rest."""
+    folder, leaving = node.layout.image(name), node.layout.images / f".del-{name}"
+    remove = run("remove its files", "rm", "-rf", "--one-file-system", "--", leaving, timeout=600)
+    return [
+        remove,
+        run("commit: the image is no more", "mv", "-T", folder, leaving),
+        run("write to the disk that it is gone", "sync", "--", node.layout.images),
+        remove,
+    ]
+
+
 def _check_deletable(node: Node, name: str, *, force: bool) -> None:
-    image = node.config.image(name)
     if not node.layout.image(name).is_dir():
+        image = node.config.image(name)
         what = f"is a file, {image.path}, and not virshle's" if image.path else "is not built"
         raise ConflictError(f"image {name!r} {what}: there is nothing to delete", hint="v image ls shows what there is")
     templates = [

@@ -126,7 +126,10 @@ class Node:
         if self.dry_run is not None:
             return True
         patience = 3600 if subject is None else 10
-        lock = Lock(folder, shared=shared, patience=patience, told=waiting)
+        try:
+            lock = Lock(folder, shared=shared, patience=patience, told=waiting)
+        except FileNotFoundError:
+            return False
         apply.hold(lock, subject)
         return lock.still(folder)
 

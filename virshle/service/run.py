@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virshle import log
-from virshle.errors import VirshleError
+from virshle.errors import TimedOutError, VirshleError
 from virshle.exec import attached
 from virshle.model.vm import Vm
 from virshle.plan import uninterrupted
@@ -45,8 +45,8 @@ def run(node: Node, job: Job) -> int:
         ways = [f"copy {one.here} to {one.there}" for one in into], [f"copy {one.there} to {one.here}" for one in out]
         node.dry_run("\n# then: ".join(["", "start it and wait", *ways[0], "run it by ssh", *ways[1], "delete it"])[1:])
         return 0
-    log.note(f"created {vm.name} ({vm.id}) from {vm.template}")
     try:
+        log.note(f"created {vm.name} ({vm.id}) from {vm.template}")
         return _inside(node, vm, job, into, out)
     finally:
         if job.keep:
@@ -62,7 +62,11 @@ def _inside(node: Node, vm: Vm, job: Job, into: Sequence[Carried], out: Sequence
     launch = start(node, node.store.entry(vm.uuid), listen=True).launch
     if slow := emulated(launch):
         log.warn(f"VMs run by {slow}")
-    wait_ready(node, vm, job.timeout, listened=True, launch=launch)
+    try:
+        wait_ready(node, vm, job.timeout, listened=True, launch=launch)
+    except TimedOutError as error:
+        error.hint = "give it longer: --timeout SECONDS; or keep it, to look into it: --keep"
+        raise
     log.note(f"{vm.name} is ready after {time.monotonic() - began:.1f} s")
     ssh = ssh_command(node, vm)
     with node.apply() as apply:

@@ -85,12 +85,12 @@ def test_the_built_in_image_is_built_of_files_that_are_there() -> None:
 
 
 def test_what_was_built_is_noted_beside_it() -> None:
-    step = record_step(_image(nix=".#x"), Recipe(("x",), PIN, ("a_1",)), FOLDER, NIX, Path("/nix/store/y"))
+    step = record_step(_image(nix=".#x"), "/flake#x", Recipe(("x",), PIN, ("a_1",)), FOLDER, NIX, Path("/nix/store/y"))
     assert isinstance(step, Write)
     assert step.path == FOLDER / "image.json"
     noted = json.loads(step.text)
     assert (noted["name"], noted["source"], noted["store_path"], noted["nix"], noted["parts"]) == (
-        *("x", ".#x", "/nix/store/y", "2.18.1"),
+        *("x", "/flake#x", "/nix/store/y", "2.18.1"),
         ["a_1"],
     )
     assert Pin.model_validate(noted["pin"]) == PIN

@@ -135,7 +135,33 @@ def test_what_did_not_come_is_told(came: Path) -> None:
         look_through(came.parent / "other")
 
 
-@pytest.mark.parametrize("target", ["/etc/shadow", "../../../x", "/"])
+def test_no_link_is_taken_as_the_whole(came: Path) -> None:
+    (came.parent / "top").symlink_to("result")
+    with pytest.raises(HostError, match=r"top is a link to"):
+        look_through(came.parent / "top")
+
+
+def test_a_link_to_itself_is_told(came: Path) -> None:
+    (came / "loop").symlink_to("loop")
+    with pytest.raises(HostError, match="link"):
+        look_through(came)
+
+
+def test_what_cannot_be_looked_into_is_refused(came: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def closed(path: str) -> object:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(HostError, match="cannot be looked through"):
+        look_through(came)
+
+
+# Of the last two, staging them beside its place is what makes them seem to lead nowhere but there.
+@pytest.mark.parametrize("target", ["/etc/shadow", "../../../x", "/", "../..", "../../secret"])
 def test_a_link_to_elsewhere_is_refused(target: str, came: Path) -> None:
     (came / "sub/bad").symlink_to(target)
     with pytest.raises(HostError, match=r"result/sub/bad is a link to"):

@@ -87,7 +87,7 @@ def test_an_image_is_built_when_it_is_wanted_and_once(node: Node, nix: FakeNix, 
     ensure_built(node, "flake")
     source = image_source(node, "flake")
     assert (source.path, source.size, source.image) == (tmp_path / "store-path/disk.raw", 1024, "flake")
-    assert (source.described, source.store_path) == (".#x", str(tmp_path / "store-path"))
+    assert (source.described, source.store_path) == (f"{tmp_path}#x", str(tmp_path / "store-path"))
     ensure_built(node, "flake")
     assert len(nix) == 1
 
@@ -96,7 +96,7 @@ def test_what_was_built_is_noted(node: Node, nix: FakeNix, layout: Layout, tmp_p
     assert build(node, "flake") == str(tmp_path / "store-path")
     record = read_record(layout.image("flake"))
     assert record is not None
-    assert (record.source, record.store_path, record.nix) == (".#x", str(tmp_path / "store-path"), "2.18")
+    assert (record.source, record.store_path, record.nix) == (f"{tmp_path}#x", str(tmp_path / "store-path"), "2.18")
     assert record.pin == _pin(node, nix)
     source = image_source(node, "flake")
     assert (source.pin, source.derivation) == (record.pin, "/nix/store/x.drv")
@@ -260,6 +260,28 @@ def test_a_dry_gc_tells_what_would_go_and_its_size(node: Node, nix: FakeNix, lay
     assert shown[0] == f"# flake: 0B on disk, {nix.store}" or "KiB on disk" in shown[0]
     assert "rm -rf" in shown[1]
     assert image_link(layout.image("flake")).is_symlink()
+
+
+def test_what_a_build_left_that_failed_is_let_go_of(node: Node, layout: Layout) -> None:
+    """Its name could not be given to another image."""
+    (layout.images / "empty").mkdir()
+    (layout.images / "tried/parts").mkdir(parents=True)
+    assert collect(node) == Collected(["empty", "tried"], {})
+    assert list(layout.images.iterdir()) == []
+
+
+def test_what_another_configuration_means_by_the_same_words_is_built(
+    node: Node, nix: FakeNix, layout: Layout, tmp_path: Path
+) -> None:
+    build(node, "flake")
+    other = tmp_path / "other/config.toml"
+    other.parent.mkdir()
+    other.write_text(layout.paths.config.read_text())
+    builds = len(nix)
+    ensure_built(node, "flake")
+    assert len(nix) == builds
+    ensure_built(Node(replace(layout.paths, config=other)), "flake")
+    assert len(nix) == builds + 1
 
 
 def test_what_we_did_not_build_is_not_deleted(node: Node, layout: Layout) -> None:

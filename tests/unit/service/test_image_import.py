@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,6 +159,33 @@ def test_it_is_deleted_when_nothing_needs_it(node: Node, file: Path, layout: Lay
     assert node.paths.imported("debian").exists()
     delete_images(_anew(node), ["debian"], force=True)
     assert list(node.layout.images.iterdir()) == []
+
+
+def test_what_no_configuration_names_is_deleted_by_its_folder(node: Node, layout: Layout) -> None:
+    """As gc keeps what VMs were made of."""
+    folder = layout.images / "old"
+    folder.mkdir(parents=True)
+    (folder / "result").symlink_to("/nix/store/gone")
+    put_vm(layout, make_vm(origin={"image": "old", "source": "x"}))
+    with pytest.raises(ConflictError, match="VMs were made of image 'old': web"):
+        delete_images(node, ["old"])
+    delete_images(node, ["old"], force=True)
+    assert not folder.exists()
+
+
+def test_who_waited_for_the_lock_looks_again(node: Node, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = layout.images / "old"
+    folder.mkdir(parents=True)
+    hold = Node.hold
+
+    def slow(self: Node, *words: Any, **more: Any) -> bool:
+        put_vm(layout, make_vm(origin={"image": "old", "source": "x"}))
+        return hold(self, *words, **more)
+
+    monkeypatch.setattr(Node, "hold", slow)
+    with pytest.raises(ConflictError, match="VMs were made of image 'old': web"):
+        delete_images(node, ["old"])
+    assert folder.is_dir()
 
 
 def test_what_is_not_ours_is_not_deleted(node: Node, file: Path) -> None:
