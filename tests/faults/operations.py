@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.faults.disk import Disk, can_break
 from tests.warm.client import Fault
+from tests.warm.driver import NOBODY
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Case:
 
     def fault(self, disk: Disk, kept: int) -> Fault:
         """`kept`: the process that is not to be touched."""
-        vmms = f"$(pgrep -f '^[^ ]*(qemu-system-|cloud-hypervisor).*{disk.folder}' | grep -vx {kept})"
+        vmms = f"pgrep -f '^[^ ]*(qemu-system-|cloud-hypervisor).*{disk.folder}' | grep -vx {kept}"
+        signal = f"found=$({vmms}) || exit {NOBODY}; kill"
         action, moment = {
             "kill before": ("kill", "before"),
             "kill after": ("kill", "after"),
@@ -106,8 +108,8 @@ class Case:
             "hangs": ("hang", "before"),
             "no space": (f"fill:{disk.folder}", "before"),
             "read-only": (f"sh:{disk.read_only}", "before"),
-            "VMM killed": (f"sh:kill -KILL {vmms}; true", "before"),
-            "VMM stopped": (f"sh:kill -STOP {vmms}; true", "before"),
+            "VMM killed": (f"sh:{signal} -KILL $found", "before"),
+            "VMM stopped": (f"sh:{signal} -STOP $found", "before"),
             "power cut": (f"sh:{disk.cut} && kill -KILL $PPID", "before"),
             "I/O error": (f"sh:{disk.broken}", "before"),
         }[self.kind]

@@ -19,5 +19,7 @@ def test_a_sample_of_faults() -> None:
     with lab() as here:
         every = [case for one in OPERATIONS for case in cases(one, here.steps(one))]
         assert len(every) >= 300
-        found = {str(case): here.run(case)[1] for case in random.Random(SEED).sample(every, COUNT)}
-    assert not {case: wrong for case, wrong in found.items() if wrong}
+        found = {str(case): here.run(case) for case in random.Random(SEED).sample(every, COUNT)}
+    assert not {case: wrong for case, (_, wrong) in found.items() if wrong}
+    # Not every step gives occasion for every fault.
+    assert sum(code is not None for code, _ in found.values()) >= COUNT // 2

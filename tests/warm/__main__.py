@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import virshle
-from tests.warm.driver import play
+from tests.warm.driver import MADE, play
 
 
 def run(request: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -26,11 +26,13 @@ def run(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         child(request, folder)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     steps = folder / "steps"
+    told = steps.read_text().splitlines() if steps.exists() else []
     return {
         "returncode": code,
         "stdout": (folder / "stdout").read_text(),
         "stderr": (folder / "stderr").read_text(),
-        "steps": steps.read_text().splitlines() if steps.exists() else [],
+        "steps": [line for line in told if line != MADE],
+        "made": MADE in told,
     }
 
 

@@ -24,6 +24,8 @@ class Done:
     stderr: str
     steps: list[str] = field(default_factory=list)
     """What each step was for that it began."""
+    made: bool = False
+    """Whether the fault was made: not every step gives occasion for every one."""
 
 
 class Warm:

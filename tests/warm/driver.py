@@ -20,6 +20,9 @@ from virshle.cli.main import main
 from virshle.exec import find_program
 from virshle.plan import Run, Step, executor
 
+NOBODY = 3
+"""The exit code of an `sh:` that found nobody to do it to."""
+
 
 def fill(folder: Path) -> None:
     with (folder / "filler").open("wb", buffering=0) as file:
@@ -38,9 +41,13 @@ WRAPPERS = {
 """What comes before the real program in PATH, once."""
 
 
-def wrap(program: str, how: str) -> None:
+MADE = "(the fault is made)"
+"""The line in LIST; there is none where the step gave no occasion."""
+
+
+def wrap(program: str, how: str) -> bool:
     if "/" in program or not (real := find_program(program)):
-        return
+        return False
     folder = Path(tempfile.mkdtemp(prefix="vw-"))
     folder.chmod(0o755)
     wrapper = folder / program
@@ -57,13 +64,14 @@ def wrap(program: str, how: str) -> None:
             return communicate(self, input, 1 if timeout is None else min(timeout, 1))
 
         subprocess.Popen.communicate = hasty  # type: ignore[method-assign]
+    return True
 
 
-def do(action: str, step: Step) -> None:
+def do(action: str, step: Step) -> bool:
+    """Whether there was something to do it to."""
     match action.partition(":"):
         case ("fail" | "lie" | "hang", _, _):
-            if isinstance(step, Run):
-                wrap(step.command.argv[0], action)
+            return isinstance(step, Run) and wrap(step.command.argv[0], action)
         case ("kill", _, _):
             os.kill(os.getpid(), signal.SIGKILL)
         case ("interrupt", _, _):
@@ -71,7 +79,10 @@ def do(action: str, step: Step) -> None:
         case ("fill", _, folder):
             fill(Path(folder))
         case ("sh", _, command):
-            subprocess.run(["sh", "-c", command], check=True, stdout=subprocess.DEVNULL)
+            done = subprocess.run(["sh", "-c", command], check=False, stdout=subprocess.DEVNULL)
+            assert done.returncode in (0, NOBODY), f"{command} exited with {done.returncode}"
+            return done.returncode == 0
+    return True
 
 
 def play(action: str, moment: str, number: int, steps: Path, words: Sequence[str]) -> None:
@@ -84,7 +95,13 @@ def play(action: str, moment: str, number: int, steps: Path, words: Sequence[str
             with steps.open("a") as file:
                 file.write(step.why + "\n")
         if now == moment and seen[now] == number:
-            do(action, step)
+            # Who kills itself says so first.
+            made = action.startswith(("kill", "sh:")) or do(action, step)
+            if made:
+                with steps.open("a") as file:
+                    file.write(MADE + "\n")
+            if action.startswith(("kill", "sh:")) and not do(action, step):
+                steps.write_text(steps.read_text().replace(MADE + "\n", ""))
 
     executor.observers.append(observe)
     sys.argv = ["v", *words]
