@@ -18,7 +18,7 @@ name = "os"
 image = "tiny"
 size = "1GiB"
 """
-_SECONDS = 3600.0
+_SECONDS = 3600
 """For many guests that boot at once on one processor that is emulated."""
 
 
@@ -36,7 +36,7 @@ def test_many_are_made_started_stopped_and_deleted(box: Box, hypervisor: str) ->
     assert told.stdout.split() == names
     assert {row["name"]: row["state"] for row in box.ls()} == dict.fromkeys(names, "running")
     assert box.services() == {f"virshle-vm-{name}.service": "active" for name in names}
-    box.v("start", "--all", "--wait", "--timeout", str(_SECONDS), timeout=_SECONDS)
+    box.v("start", "--all", "--wait", "--timeout", f"{_SECONDS}", timeout=_SECONDS)
     box.v("stop", "--all", "--timeout", "900", timeout=_SECONDS)
     assert {row["name"]: row["state"] for row in box.ls()} == dict.fromkeys(names, "stopped")
     box.v("delete", "--all", "--yes", timeout=_SECONDS)
