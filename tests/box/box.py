@@ -191,7 +191,9 @@ class Web:
 
     def ready(self) -> Box:
         """Its ssh answers."""
-        record = self.box.run(f"flock -n {self.folder}/vmm.pid true || cat {self.folder}/vmm.pid").stdout
+        # Not by flock(1) where it is not there yet: that would make it, readable for all.
+        file = f"{self.folder}/vmm.pid"
+        record = self.box.run(f"[ ! -e {file} ] || flock -n {file} true || cat {file}").stdout
         if not record or record != self._ready:
             self.box.v("start", "web", "--wait")
             self._ready = self.box.read(f"{self.folder}/vmm.pid")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from tests.box.box import Box
+from tests.box.box import ON_CLOUD_HYPERVISOR, Box
 
 MANY = """
 [[template.vm]]
@@ -28,6 +28,7 @@ def count(box: Box) -> int:
     return int(os.environ.get("VIRSHLE_TEST_LOAD", 3 if emulated else 30))
 
 
+@ON_CLOUD_HYPERVISOR
 def test_many_are_made_started_stopped_and_deleted(box: Box, hypervisor: str) -> None:
     box.configure(hypervisor, MANY.format(hypervisor=hypervisor))
     wanted = count(box)
