@@ -95,13 +95,11 @@ def play(action: str, moment: str, number: int, steps: Path, words: Sequence[str
             with steps.open("a") as file:
                 file.write(step.why + "\n")
         if now == moment and seen[now] == number:
+            before = steps.read_text() if steps.exists() else ""
             # Who kills itself says so first.
-            made = action.startswith(("kill", "sh:")) or do(action, step)
-            if made:
-                with steps.open("a") as file:
-                    file.write(MADE + "\n")
-            if action.startswith(("kill", "sh:")) and not do(action, step):
-                steps.write_text(steps.read_text().replace(MADE + "\n", ""))
+            steps.write_text(before + MADE + "\n")
+            if not do(action, step):
+                steps.write_text(before)
 
     executor.observers.append(observe)
     sys.argv = ["v", *words]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from virshle import exec as host
 from virshle.errors import HostError
-from virshle.exec import Command, failure
+from virshle.exec import Command
 from virshle.nix.host import NixHost
 from virshle.nix.log import NixLog
-from virshle.plan import Progress, Run
+from virshle.plan import Progress, Run, followed
 
 BUILD_TIMEOUT = 6 * 3600.0
 Words = tuple[str, ...]
@@ -49,17 +49,11 @@ def build(nix: NixHost, what: Words, link: Path, *, why: str, offline: bool = Fa
 
 def would_build(nix: NixHost, what: Words, progress: Progress, *, title: str) -> str:
     """The store path that a build would give now: evaluated, and nothing built or asked for. Raises HostError."""
-    said = NixLog(progress, title)
+    # No binary cache is asked what it has: that is not what is wanted to be known.
+    dry = _command(nix, ("--dry-run", "--json", "--no-link", *what), offline=True)
+    told = followed(dry, NixLog, progress, title).stdout
     try:
-        # No binary cache is asked what it has: that is not what is wanted to be known.
-        dry = _command(nix, ("--dry-run", "--json", "--no-link", *what), offline=True)
-        result = host.follow(dry, said.line, check=False)
-    finally:
-        progress.end(title)
-    if result.code != 0:
-        raise failure(result, said=said.failure(), hint=said.hint())
-    try:
-        outputs = json.loads(result.stdout)[0]["outputs"]
+        outputs = json.loads(told)[0]["outputs"]
         return str(outputs.get("out") or next(iter(outputs.values())))
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise HostError(

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from virshle import exec as host
 from virshle import log
 from virshle.errors import ConfigError, HostError
-from virshle.exec import Command, failure
+from virshle.exec import Command
 from virshle.model.vm import Pin
 from virshle.nix.host import NixHost
 from virshle.nix.log import NixLog
-from virshle.plan import Progress
+from virshle.plan import Progress, followed
 
 _LOOK_UP_TIMEOUT = 3600.0
 _LOCAL = re.compile(r"(?P<scheme>(?:path|(?:git|hg)\+file):)?(?P<path>(?:~|\.\.?)(?:/[^?]*)?)(?P<query>\?.*)?")
@@ -62,15 +61,8 @@ def look_up(nix: NixHost, wanted: Reference, progress: Progress, *, refresh: boo
         *(("--refresh",) if refresh else ()),
         wanted.flake,
     )
-    title = f"look up {wanted.flake}"
-    said = NixLog(progress, title)
-    try:
-        result = host.follow(Command(argv, timeout=_LOOK_UP_TIMEOUT, env=nix.env), said.line, check=False)
-    finally:
-        progress.end(title)
-    if result.code != 0:
-        raise failure(result, said=said.failure(), hint=said.hint())
-    return _pin(wanted, result.stdout)
+    command = Command(argv, timeout=_LOOK_UP_TIMEOUT, env=nix.env)
+    return _pin(wanted, followed(command, NixLog, progress, f"look up {wanted.flake}").stdout)
 
 
 def _pin(wanted: Reference, text: str) -> Pin:

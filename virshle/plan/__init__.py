@@ -19,7 +19,7 @@ step is observed by the next phase, which makes a plan of its own.
 """
 
 from virshle.plan.conditions import AnyOf, Condition, Contains, Gone, Greets, GreetsVsock, Replies
-from virshle.plan.executor import Apply, uninterrupted
+from virshle.plan.executor import Apply, followed, uninterrupted
 from virshle.plan.progress import Follower, Gauge, Progress, Silent
 from virshle.plan.steps import Call, Plan, Run, Step, Wait, Write, run, whole
 
@@ -42,6 +42,7 @@ __all__ = [
     "Step",
     "Wait",
     "Write",
+    "followed",
     "run",
     "uninterrupted",
     "whole",

@@ -17,8 +17,9 @@ from typing import Literal
 from virshle import exec as host
 from virshle import log
 from virshle.errors import HostError, TimedOutError, VirshleError
+from virshle.exec import Command, Result
 from virshle.fs import Lock, explained, read_end, write_atomic
-from virshle.plan.progress import Progress, Silent, watch
+from virshle.plan.progress import Follower, Progress, Silent, watch
 from virshle.plan.steps import Call, Plan, Run, Step, Wait, Write
 
 Moment = Literal["before", "after", "undo"]
@@ -223,14 +224,27 @@ def _run(step: Run, locks: list[int], progress: Progress) -> None:
     if step.follow is None:
         with watch(step.gauge, progress):
             host.run(step.command, locks=locks)
-        return
-    follower = step.follow(progress, step.why)
+    else:
+        followed(step.command, step.follow, progress, step.why, locks=locks)
+
+
+def followed(
+    command: Command,
+    follow: Callable[[Progress, str], Follower],
+    progress: Progress,
+    title: str,
+    *,
+    locks: Sequence[int] = (),
+) -> Result:
+    """Runs a command whose follower tells `progress` how far it is, and what went wrong. Raises HostError."""
+    follower = follow(progress, title)
     try:
-        result = host.follow(step.command, follower.line, locks=locks, check=False)
+        result = host.follow(command, follower.line, locks=locks, check=False)
     finally:
-        progress.end(step.why)
-    if result.code not in step.command.ok:
+        progress.end(title)
+    if result.code not in command.ok:
         raise host.failure(result, said=follower.failure(), hint=follower.hint())
+    return result
 
 
 def wait(step: Wait, progress: Progress | None = None) -> float:
