@@ -116,7 +116,7 @@ def test_an_edited_image_is_built_anew(bare: Host) -> None:
         name = bare.v("create", "-t", "own").stdout.strip()
         found = json.loads(bare.v("info", name, "--format", "json").stdout)
         assert found["disks"][0]["size"] == int(size) * 2**20
-        assert found["origin"]["source"] == f"{size}.nix"
+        assert found["origin"]["source"] == str(file)
 
 
 def test_the_started_command_line_starts_it_by_hand(host: Host) -> None:

@@ -63,8 +63,9 @@ let
               esac
             done
             echo "export PYTHONPATH=$out/lib"
-            # The name by which it was called is in its usage and in completions.
-            echo 'exec -a v ${host.python} -c "import sys; sys.argv[0] = \"v\"; import virshle.cli.main as m; m.main()" "$@"'
+            # The name by which it was called is in its usage and in completions. Not by exec -a: Python looks for the
+            # packages of its environment where that name is found.
+            echo 'exec ${host.python} -c "import sys; sys.argv[0] = \"v\"; import virshle.cli.main as m; m.main()" "$@"'
           } >"$out/bin/v"
           chmod 755 "$out/bin/v"
           installShellCompletion() {
