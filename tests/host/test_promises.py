@@ -84,8 +84,8 @@ def test_a_moved_folder_is_found_by_its_name(bare: Host) -> None:
 def test_short_commands_load_little(bare: Host) -> None:
     """`v --version` needs click alone, and lists neither the configuration nor what checks it."""
     probe = (
-        "import sys; sys.argv = ['v', *{words!r}]\nfrom virshle.cli.main import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\nprint('\\n'.join(sys.modules), file=sys.stderr)"
+        "import sys; sys.argv = ['v', *{words!r}]\nfrom virshle.cli.main import run\nrun()\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
     )
     one_image(bare)
     bare.v("create", "-t", "plain", "web")

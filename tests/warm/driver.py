@@ -16,7 +16,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from virshle.cli.main import main
+from virshle.cli.main import run
 from virshle.exec import find_program
 from virshle.plan import Run, Step, executor
 
@@ -103,7 +103,7 @@ def play(action: str, moment: str, number: int, steps: Path, words: Sequence[str
 
     executor.observers.append(observe)
     sys.argv = ["v", *words]
-    main()
+    sys.exit(run())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import importlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -93,8 +93,22 @@ vm = Lazy(name="vm", targets=_VM, help="The same verbs: `v vm start web` is `v s
 cli.add_command(vm)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Runs the command line and exits with the documented code."""
+    code = run()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            # None: the caller closed it.
+            if stream is not None:
+                stream.flush()
+    except OSError as error:
+        code = code or _lost(error)
+    # Without the interpreter's own end: to free all that the kernel frees anyway takes it longer than most commands.
+    os._exit(code)
+
+
+def run() -> int:
+    """The exit code, when all is told."""
     # What virshle makes is its owner's alone, whatever the caller's umask is.
     os.umask(0o077)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -103,34 +117,42 @@ def main() -> None:
             signal.signal(number, _interrupt)
     try:
         code = cli(standalone_mode=False, complete_var=COMPLETE)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except VirshleError as error:
         show_error(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        return done.exit_code
+    except SystemExit as done:
+        # So click ends a shell's question for completions.
+        return int(done.code or 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         log.note("interrupted")
-        sys.exit(130)
+        return 130
     except RecursionError:
         show_error(VirshleError("something that was read is nested too deeply"))
-        sys.exit(1)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough, `v ls | head -1`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(141)
+        return 1
     except OSError as error:
-        show_error(explain(error, f"{error.filename or 'the system'}: {error.strerror or error}"))
-        sys.exit(HostError.exit_code)
+        return _lost(error)
     except Exception as error:
         if log.level() >= 4:
             raise
         hint = "run it again with -vvvv for the traceback, and report it: this is a bug"
         show_error(VirshleError(f"unexpected {type(error).__name__}: {error}", hint=hint))
-        sys.exit(1)
+        return 1
+
+
+def _lost(error: OSError) -> int:
+    """The exit code where the system refused something that nobody expected it to."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has seen enough, `v ls | head -1`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    show_error(explain(error, f"{error.filename or 'the system'}: {error.strerror or error}"))
+    return HostError.exit_code
 
 
 def _interrupt(_number: int, _frame: object) -> None:

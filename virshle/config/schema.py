@@ -181,5 +181,5 @@ class ConfigFile(Strict):
     node: NodeSection | None = None
     peer: tuple[PeerSection, ...] = ()
     dhcp: DhcpSection | None = None
-    template: TemplateSection = TemplateSection()
+    template: TemplateSection = Field(default_factory=TemplateSection)
     image: tuple[ImageConfig, ...] = ()

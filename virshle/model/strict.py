@@ -4,4 +4,5 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built when first read: of the models inside another, and of those that a command has no use for, none ever is.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

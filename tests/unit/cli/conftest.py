@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-from virshle.cli.main import main
+from virshle.cli.main import run as run_cli
 
 
 class Ran(NamedTuple):
-    code: int | str | None
+    code: int
     out: str
     err: str
 
@@ -30,9 +30,7 @@ def v(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> It
     def run(*words: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["v", *words])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as done:
-            main()
-        return Ran(done.value.code, *capsys.readouterr())
+        return Ran(run_cli(), *capsys.readouterr())
 
     yield run
     os.umask(umask)
