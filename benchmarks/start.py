@@ -155,31 +155,47 @@ def _mib(size: int) -> str:
 
 
 def _bare(place: _Place) -> float:
-    """What a person would type: a copy of the disk, grown, and the VMM."""
-    image, disk, log = place.top / "s/image/tiny/result", place.top / "bare.raw", place.top / "bare.log"
-    for path in (disk, log):
+    """What a person would type who wants the same: a copy of the disk, grown, the disk that tells the guest its name,
+    and the VMM with the same devices."""
+    image, disk, seed, log = (place.top / name for name in ("s/image/tiny/result", "bare.raw", "bare.seed", "bare.log"))
+    texts = ("meta-data", "user-data", "authorized_keys")
+    for path in (disk, seed, log, place.top / "bare.vsock"):
         path.unlink(missing_ok=True)
+    for name in texts:
+        (place.top / name).write_text("local-hostname: web\n" if name == "meta-data" else "")
     began = time.perf_counter()
-    options = ["--reflink=auto", "--sparse=always", "--no-preserve=mode"]
-    subprocess.run(["cp", *options, image / "disk.raw", disk], check=True)
-    subprocess.run(["truncate", "-s", str(_SIZE), disk], check=True)
-    command = _command(place.vmm, image, disk, (image / "cmdline").read_text().strip())
-    with log.open("wb") as file, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file) as process:
+    commands: list[Sequence[str | Path]] = [
+        ("cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode", image / "disk.raw", disk),
+        ("truncate", "-s", str(_SIZE), disk),
+        ("mkfs.vfat", "-n", "CIDATA", "-C", seed, "1024"),
+        ("mcopy", "-oi", seed, *(place.top / name for name in texts), "::"),
+    ]
+    for command in commands:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    vmm = _command(place, image, disk, seed)
+    with log.open("wb") as file, subprocess.Popen(vmm, stdin=subprocess.DEVNULL, stdout=file) as process:
         try:
             return _until_it_speaks(log, began)
         finally:
             process.kill()
 
 
-def _command(vmm: str, image: Path, disk: Path, cmdline: str) -> Sequence[str | Path]:
-    kernel, initrd = image / "kernel", image / "initrd"
-    if vmm == "cloud-hypervisor":
-        boot = ["--kernel", kernel, "--initramfs", initrd, "--cmdline", cmdline]
-        size = ["--cpus", "boot=1", "--memory", "size=256M", "--disk", f"path={disk},image_type=raw"]
-        return [*map(str, (_PROGRAMS[vmm], *boot, *size, "--serial", "tty", "--console", "pty"))]
+def _command(place: _Place, image: Path, disk: Path, seed: Path) -> Sequence[str | Path]:
+    kernel, initrd, cmdline = image / "kernel", image / "initrd", (image / "cmdline").read_text().strip()
+    if place.vmm == "cloud-hypervisor":
+        return [
+            *("cloud-hypervisor", "--cpus", "boot=1", "--memory", "size=256M"),
+            *("--kernel", kernel, "--initramfs", initrd, "--cmdline", cmdline),
+            *("--disk", f"path={disk},image_type=raw", f"path={seed},readonly=on,image_type=raw"),
+            *("--balloon", "size=0,deflate_on_oom=on,free_page_reporting=on"),
+            *("--vsock", f"cid=3,socket={place.top}/bare.vsock", "--serial", "tty", "--console", "pty"),
+        ]
     return [
-        *(_PROGRAMS[vmm], "-machine", "q35,accel=" + ("tcg" if kvm_problem(host_arch()) else "kvm")),
+        *("qemu-system-x86_64", "-machine", "q35,accel=" + ("tcg" if kvm_problem(host_arch()) else "kvm")),
         *("-cpu", "max" if kvm_problem(host_arch()) else "host", "-smp", "1", "-m", "256M", "-nodefaults"),
         *("-display", "none", "-kernel", kernel, "-initrd", initrd, "-append", cmdline),
-        *("-drive", f"file={disk},format=raw,if=virtio", "-serial", "stdio"),
+        *("-drive", f"file={disk},format=raw,if=virtio", "-drive", f"file={seed},format=raw,if=virtio,readonly=on"),
+        *("-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,deflate-on-oom=on,free-page-reporting=on"),
+        *("-serial", "stdio", "-device", "virtio-serial-pci", "-chardev", "null,id=ready"),
+        *("-device", "virtserialport,chardev=ready,name=org.virshle.ready.0"),
     ]

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.box.box import ON_CLOUD_HYPERVISOR, Web
 from tests.host.readable import OTHER, READ
+
+
+def inside(pid: int) -> str:
+    """What begins a command that sees what the VMM's unit lets it see, as the VMM's user."""
+    return f"nsenter --target {pid} --mount setpriv --reuid virshle-vmm --regid virshle-vmm --clear-groups"
 
 
 def test_no_trace_of_root_in_its_vmm(web: Web) -> None:
@@ -18,10 +25,9 @@ def test_no_trace_of_root_in_its_vmm(web: Web) -> None:
     argv = box.run(f"tr '\\0' ' ' </proc/{pid}/cmdline").stdout
     assert "web" in argv
     assert mine["uuid"] in argv
-    inside = f"nsenter --target {pid} --mount setpriv --reuid virshle-vmm --regid virshle-vmm --clear-groups"
-    box.run(f"{inside} test -r {disk}")
-    box.run(f"{inside} test ! -e {other['disks'][0]['file']}")
-    box.run(f"{inside} touch /etc/touched", code=1)
+    box.run(f"{inside(pid)} test -r {disk}")
+    box.run(f"{inside(pid)} test ! -e {other['disks'][0]['file']}")
+    box.run(f"{inside(pid)} touch /etc/touched", code=1)
     # Another user of the host neither reads anything of it nor talks to it. How it is run is no secret.
     paths = box.run("find /var/lib/virshle /run/virshle -not -path '*/image/*' -print0").stdout
     names = {"/".join(path.split("/")[-2:]) for path in paths.split("\0")}
@@ -62,6 +68,17 @@ def test_what_curl_did_is_noticed(web: Web) -> None:
     assert box.state() == "running"
     box.run(f"{api}/vmm.shutdown")
     box.wait_until(lambda: box.state() == "stopped")
+
+
+@ON_CLOUD_HYPERVISOR
+def test_landlock_keeps_it_from_what_it_was_not_given(web: Web) -> None:
+    box = web.ready()
+    run, file = box.info()["run"], "/usr/lib/os-release"
+    # Anybody may read it, its VMM's user in its unit too: what is left to forbid it is landlock.
+    box.run(f"{inside(run['pid'])} test -r {file}")
+    disk = json.dumps({"path": file, "readonly": True, "image_type": "Raw"})
+    api = f"curl -sS --unix-socket {run['folder']}/ch.sock -X PUT http://localhost/api/v1/vm.add-disk"
+    assert "Permission denied" in box.run(f"{api} -H 'Content-Type: application/json' -d '{disk}'").stdout
 
 
 def test_systemctl_tells_a_person(web: Web) -> None:
