@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults.disk import Disk
-from tests.faults.operations import BUILT, IMPORTED, Case, Operation
+from tests.faults.operations import BUILT, IMPORTED, Case, Operation, States
 from tests.host.host import Host
 from tests.warm.client import NO_FAULT, Done, Fault, Warm
 from virshle.vmm.systemd import systemd_runs
@@ -79,7 +79,7 @@ class Lab:
     def v(self, *words: str, fault: Fault = NO_FAULT) -> Done:
         return self._warm.ask(words, _SECONDS, fault=fault)
 
-    def states(self) -> dict[str, str]:
+    def states(self) -> States:
         """Of all VMs but the one that nobody may harm, and of the images."""
         rows = json.loads(self.v("ls", "--format", "json").stdout)
         images = json.loads(self.v("image", "ls", "--format", "json").stdout)
@@ -108,6 +108,7 @@ class Lab:
         """The exit code of the command that the fault was made to, none where there was no occasion for it; and what
         was violated."""
         self._bring(case.operation)
+        before = self.states()
         kept = self._kept.pid
         assert kept
         done = self.v(*case.operation.words, fault=case.fault(self.disk, kept))
@@ -119,16 +120,16 @@ class Lab:
         self._mend()
         # A stop has other steps where the VMM is quick, and of a step that failed no end is told.
         killed = {"kill before": [-9], "power cut": [-9], "kill after": [-9, 0]}.get(case.kind, [])
-        right = done.returncode in (killed if killed and len(done.steps) >= case.step else _CODES)
+        right = done.returncode in (killed if killed and len(done.steps) >= case.step else case.codes)
         wrong = [] if right else [f"it ended with {done.returncode}: {done.stderr}"]
         wrong += [f"a traceback: {done.stderr}"] if "Traceback" in done.stderr else []
         wrong += [f"at once: {one}" for one in self.host.report().violations]
-        if finished and not case.keeps(states := self.states()):
-            wrong.append(f"it was done, and then there was {states}")
+        end = case.end(before, self.states(), done.returncode, done.steps)
+        if not case.leaves(end):
+            wrong.append(f"it ended with {end.code}, and then there was {end.after}")
         again = self.v(*case.operation.words)
         states = self.states()
-        # It succeeds, or says that it is done: the VM is there, or is gone.
-        if not case.accepts(states) or again.returncode not in (0, 4, 5) or "Traceback" in again.stderr:
+        if not case.accepts(end, states, again.returncode) or "Traceback" in again.stderr:
             wrong.append(f"after a second try ({again.returncode}: {again.stderr.strip()}) there is {states}")
         # Whatever changes VMs cleans what was left of VMs.
         self._do("create", "-t", "plain", "last")
@@ -198,9 +199,6 @@ class _Kept:
     pid: int | None
     definition: str
     sums: dict[str, str]
-
-
-_CODES = (0, 3, 4, 5, 6, 8, 130)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ EXAMPLES = """\b
 Examples:
   v create -t tiny                      one, with a name made up for it
   v create -t tiny web --start --wait   one, up and ready
-  v create -t tiny db -n 3              db-1, db-2 and db-3: all or none
+  v create -t tiny db -n 3              db-1, db-2 and db-3
   v create -t tiny web --dry-run        every step, and nothing done
 """
 
@@ -30,7 +30,13 @@ Examples:
 @click.option(
     "-t", "--template", "template", shell_complete=TEMPLATE, required=True, help="The template: v template ls."
 )
-@click.option("-n", "--count", type=click.IntRange(1, 1000), default=1, help="How many; all or none.")
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=1,
+    help="How many; all or none, unless it is killed in its last moment.",
+)
 @click.option(
     "-u", "--user-data", type=click.Path(path_type=Path, dir_okay=False), help="Users and their keys, a TOML file."
 )

@@ -1,4 +1,4 @@
-"""Create: VMs from a template, all of them or none."""
+"""Create: VMs from a template, all of them or none; killed between their commits, those stay whose was made."""
 
 from __future__ import annotations
 
