@@ -23,7 +23,7 @@ from virshle.vmm.systemd import forget, systemd_runs, unit_name
 def state_of(place: Place) -> State:
     """Of a VM whose process runs."""
     launch = read_launch(place)
-    return driver_of(launch, place).state(place, launch)
+    return driver_of(launch, place).state(place, launch).state
 
 
 def pause(node: Node, target: Entry) -> bool:

@@ -59,7 +59,8 @@ def _look(node: Node, entry: Entry) -> _Look:
 def _running(node: Node, entry: Entry) -> _Look:
     place = node.place(entry.uuid)
     launch = _launch(place)
-    return _driver(launch, place).state(place, launch), launch, entry.problem
+    told = _driver(launch, place).state(place, launch)
+    return told.state, launch, entry.problem or told.about(entry.name)
 
 
 def _resting(node: Node, entry: Entry) -> _Look | None:

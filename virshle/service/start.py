@@ -71,7 +71,7 @@ def half_started(place: Place) -> bool:
     """Whether a VMM runs that was never told to boot its guest: a start was killed. For the holder of the VM's lock,
     as a start that goes on looks the same."""
     launch = read_launch(place)
-    return driver_of(launch, place).state(place, launch) == "starting"
+    return driver_of(launch, place).state(place, launch).state == "starting"
 
 
 def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:

@@ -21,7 +21,7 @@ from virshle.plan import Call, Gone, Replies, Step, Wait
 from virshle.rpc import Http, Vsock
 from virshle.vmm.account import own_path
 from virshle.vmm.ch_config import GUEST_CID, OLDEST, Version, notify_socket, vm_config, vsock
-from virshle.vmm.driver import Choice, Launch, Machine, Place, State, Terminal, Vmm
+from virshle.vmm.driver import Choice, Launch, Machine, Place, Terminal, Told, Vmm
 from virshle.vmm.kvm import kvm_problem
 from virshle.vmm.landlock import landlock_works
 
@@ -113,7 +113,7 @@ class CloudHypervisor:
     def resume(self, place: Place) -> Step:
         return Call("let it go on", _request(place, "vm.resume"))
 
-    def state(self, place: Place, launch: Launch | None) -> State:
+    def state(self, place: Place, launch: Launch | None) -> Told:
         """As the last of its events says, whoever caused it; asked where they do not say."""
         if launch is not None:
             for source, event in reversed(_settled(_last_events(events(place, launch)))):
@@ -122,8 +122,8 @@ class CloudHypervisor:
         try:
             told = Http(api_socket(place), "vm.info", method="GET", timeout=1, quiet=True).send().get("state")
         except VirshleError as error:
-            return "starting" if "VM is not created" in error.message else "unknown"
-        return {"Running": "running", "Paused": "paused", "Created": "starting"}.get(str(told), "unknown")  # type: ignore[return-value]
+            return Told("starting") if "VM is not created" in error.message else Told("unknown", error.message)
+        return _TOLD.get(str(told)) or Told("unknown", f"{PROGRAM} says {str(told)[:40]!r} of it")
 
     def ended_well(self, place: Place, launch: Launch) -> bool:
         return _last_events(events(place, launch))[-1:] == [("vmm", "shutdown")]
@@ -153,19 +153,28 @@ def _is_own_pty(path: str, place: Place) -> bool:
     return False
 
 
-_STATES: dict[tuple[str, str], State] = {
-    ("vmm", "starting"): "starting",
-    ("vm", "booting"): "starting",
-    ("vm", "booted"): "running",
-    ("vm", "rebooting"): "running",
-    ("vm", "rebooted"): "running",
-    ("vm", "resumed"): "running",
-    ("vm", "restored"): "paused",
-    ("vm", "paused"): "paused",
-    ("vm", "shutdown"): "starting",
-    ("vm", "deleted"): "starting",
+_OFF = Told("starting", f"its guest is off, and {PROGRAM} stays", "to boot it again: v start")
+_STATES = {
+    ("vmm", "starting"): Told("starting"),
+    ("vm", "booting"): Told("starting"),
+    ("vm", "booted"): Told("running"),
+    ("vm", "rebooting"): Told("running"),
+    ("vm", "rebooted"): Told("running"),
+    ("vm", "resumed"): Told("running"),
+    ("vm", "restored"): Told("paused"),
+    ("vm", "paused"): Told("paused"),
+    ("vm", "shutdown"): _OFF,
+    ("vm", "deleted"): _OFF,
 }
 """What each event leaves behind. A VM that was shut down in a VMM that lives is there to be booted."""
+_TOLD = {
+    "Running": Told("running"),
+    "Paused": Told("paused"),
+    "Created": Told("starting"),
+    "Shutdown": _OFF,
+    "BreakPoint": Told("paused", "a debugger holds it"),
+}
+"""Its VmState (cloud-hypervisor: vmm/src/vm.rs), and what that means."""
 
 
 def _request(place: Place, endpoint: str, body: dict[str, object] | None = None, timeout: float = 10) -> Http:

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 State = Literal["running", "paused", "starting", "stopped", "crashed", "broken", "unknown"]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a VMM says of its guest."""
+
+    state: State
+    why: str = ""
+    """Where the state does not say all: what made it so, if that was not to be expected."""
+    remedy: str = ""
+    """What to do about it, up to the VM's name, with which it ends."""
+
+    def about(self, name: str) -> str:
+        return f"{self.why}; {self.remedy} {name}" if self.remedy else self.why
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """What a driver chose for one run of a VM."""
@@ -120,9 +134,10 @@ class Driver(Protocol):
 
     def pause(self, place: Place) -> Step: ...
 
-    def resume(self, place: Place) -> Step: ...
+    def resume(self, place: Place) -> Step:
+        """Whatever it stands still for. Asks it, bounded."""
 
-    def state(self, place: Place, launch: Launch | None) -> State:
+    def state(self, place: Place, launch: Launch | None) -> Told:
         """Of a process that is alive. Bounded; "unknown" where it does not answer."""
 
     def ended_well(self, place: Place, launch: Launch) -> bool:

@@ -18,7 +18,7 @@ from virshle.model.arch import Arch, host_arch
 from virshle.plan import Call, Gone, Replies, Step, Wait, run, whole
 from virshle.rpc import Qmp, Vsock
 from virshle.vmm.account import may_open, own_path
-from virshle.vmm.driver import Choice, Launch, Machine, Place, State, Terminal, Vmm
+from virshle.vmm.driver import Choice, Launch, Machine, Place, Terminal, Told, Vmm
 from virshle.vmm.kvm import kvm_problem
 
 if TYPE_CHECKING:
@@ -27,17 +27,29 @@ if TYPE_CHECKING:
 READY_PORT = "org.virshle.ready.0"
 """The virtio-serial port on which a guest says that it is ready."""
 VSOCK = Path("/dev/vhost-vsock")
-_STATES: dict[str, State] = {
-    "running": "running",
-    "paused": "paused",
-    "suspended": "paused",
-    "prelaunch": "paused",
-    "internal-error": "crashed",
-    "guest-panicked": "crashed",
-    # It stands still for a disk of the host that is full (werror=enospc), and goes on when it is told to.
-    "io-error": "paused",
-    "shutdown": "running",
+_STATES = {
+    "running": Told("running"),
+    "paused": Told("paused"),
+    "io-error": Told(
+        "paused", "QEMU stopped it at a disk of the host that is full or fails", "make room (df -h), then: v resume"
+    ),
+    "suspended": Told("paused", "its guest sleeps (ACPI S3)", "to wake it: v resume"),
+    "watchdog": Told("paused", "its watchdog ran out, and QEMU stopped it", "to let it go on: v resume"),
+    "prelaunch": Told("paused", "QEMU was told to wait before its guest begins (-S)", "to let it begin: v resume"),
+    "debug": Told("paused", "a debugger holds it"),
+    "inmigrate": Told("paused", "QEMU waits for its guest to come from elsewhere"),
+    "finish-migrate": Told("paused", "its guest is going elsewhere"),
+    "postmigrate": Told("paused", "its guest has gone elsewhere"),
+    "save-vm": Told("paused", "its state is being saved"),
+    "restore-vm": Told("paused", "its state is being restored"),
+    "colo": Told("paused", "its state is being copied (COLO)"),
+    "preconfig": Told("starting", "QEMU waits to be configured (--preconfig)"),
+    "shutdown": Told("starting", "its guest is off, and QEMU stays (-no-shutdown)", "to boot it again: v start"),
+    "guest-panicked": Told("crashed", "its guest panicked, and QEMU stays", "to end that: v stop --force"),
+    "internal-error": Told("crashed", "QEMU cannot go on with it (internal-error)", "to end it: v stop --force"),
 }
+"""Its RunState (QEMU: qapi/run-state.json; `preconfig` of 3.0 to 5.2), and what that means. At a write for
+which the host has no room QEMU stops the guest by default: werror=enospc (qemu(1), -drive)."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +112,17 @@ class Qemu:
         return Call("pause it", Qmp(socket(place), "stop"))
 
     def resume(self, place: Place) -> Step:
+        if self.state(place, None) == _STATES["suspended"]:
+            # `cont` does nothing then, and says nothing (QEMU: monitor/qmp-cmds.c, qmp_cont).
+            return Call("wake its guest", Qmp(socket(place), "system_wakeup"))
         return Call("let it go on", Qmp(socket(place), "cont"))
 
-    def state(self, place: Place, launch: Launch | None) -> State:
+    def state(self, place: Place, launch: Launch | None) -> Told:
         try:
-            answer = _status(place).send()
-        except VirshleError:
-            return "unknown"
-        return _STATES.get(str(answer.get("status")), "unknown")
+            status = _status(place).send().get("status")
+        except VirshleError as error:
+            return Told("unknown", error.message)
+        return _STATES.get(str(status)) or Told("unknown", f"QEMU says {str(status)[:40]!r} of it")
 
     def ended_well(self, place: Place, launch: Launch) -> bool:
         return not os.path.lexists(_pid_file(place))

@@ -11,6 +11,7 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import Guest
 from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
+from virshle.errors import TimedOutError
 from virshle.service.node import Node
 from virshle.service.show import details, emulated, log_file, row, rows
 from virshle.store import Layout
@@ -46,6 +47,26 @@ def test_a_stopped_one_does_not(running: None, node: Node, host: FakeHost) -> No
 def test_the_vmm_says_in_which_state_it_is(status: str, state: str, running: None, node: Node, guest: Guest) -> None:
     guest.status = status
     assert row(node, node.store.find("web")).state == state
+
+
+def test_one_that_was_stopped_by_no_user_says_why_and_what_to_do(running: None, node: Node, guest: Guest) -> None:
+    guest.status = "io-error"
+    entry = node.store.find("web")
+    told = "QEMU stopped it at a disk of the host that is full or fails; make room (df -h), then: v resume web"
+    assert row(node, entry).problem == details(node, entry)["problem"] == told
+    guest.status = "paused"
+    assert row(node, entry).problem is None
+    guest.status = "guest-panicked"
+    assert row(node, entry).problem == "its guest panicked, and QEMU stays; to end that: v stop --force web"
+
+
+def test_one_whose_vmm_does_not_answer_says_so(running: None, node: Node, guest: Guest) -> None:
+    def silent() -> None:
+        raise TimedOutError("QEMU did not answer")
+
+    guest.ask = silent
+    shown = row(node, node.store.find("web"))
+    assert (shown.state, shown.problem) == ("unknown", "QEMU did not answer")
 
 
 def test_a_broken_one_shows_its_problem(node: Node, layout: Layout) -> None:

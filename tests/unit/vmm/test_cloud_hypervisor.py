@@ -253,21 +253,29 @@ def test_the_state_is_what_the_last_event_left(
     events: list[tuple[str, str]], state: str, place: Place, asked: Asked
 ) -> None:
     _write(place, _events(*events))
-    assert CH.state(place, CH_LAUNCH) == state
+    assert CH.state(place, CH_LAUNCH).state == state
     assert asked.requests == []
+
+
+def test_a_vm_that_is_off_in_a_vmm_that_stays_says_how_to_boot_it(place: Place, asked: Asked) -> None:
+    _write(place, _events(*BOOTED, *SHUT[:2]))
+    said = "its guest is off, and cloud-hypervisor stays; to boot it again: v start web"
+    assert CH.state(place, CH_LAUNCH).about("web") == said
+    _write(place, _events(*BOOTED))
+    assert CH.state(place, CH_LAUNCH).about("web") == ""
 
 
 @pytest.mark.parametrize("cut", [3, 4, 10, 50, 100])
 def test_an_event_that_is_half_written_has_not_happened(cut: int, place: Place, asked: Asked) -> None:
     _write(place, _events(*BOOTED, ("vm", "paused"))[:-cut])
-    assert CH.state(place, CH_LAUNCH) == "running"
+    assert CH.state(place, CH_LAUNCH).state == "running"
 
 
 def test_the_first_event_that_is_read_may_be_cut(place: Place, asked: Asked) -> None:
     flood = _events(*[("virtio-device", "reset")] * 1000)
     assert len(flood) > 2**16
     _write(place, _events(*BOOTED) + flood + _events(("vm", "paused")))
-    assert CH.state(place, CH_LAUNCH) == "paused"
+    assert CH.state(place, CH_LAUNCH).state == "paused"
     assert asked.requests == []
 
 
@@ -277,7 +285,8 @@ def test_the_first_event_that_is_read_may_be_cut(place: Place, asked: Asked) -> 
         ({"state": "Running"}, "running"),
         ({"state": "Paused"}, "paused"),
         ({"state": "Created"}, "starting"),
-        ({"state": "Shutdown"}, "unknown"),
+        ({"state": "Shutdown"}, "starting"),
+        ({"state": "BreakPoint"}, "paused"),
         ({}, "unknown"),
         (HostError("refused `vm.info`: VM is not created"), "starting"),
         (HostError("nobody listens"), "unknown"),
@@ -293,7 +302,7 @@ def test_where_events_do_not_say_it_is_asked(
     elif why == "no launch":
         _write(place, _events(*BOOTED))
     asked.answer = told
-    assert CH.state(place, None if why == "no launch" else CH_LAUNCH) == state
+    assert CH.state(place, None if why == "no launch" else CH_LAUNCH).state == state
     (request,) = asked.requests
     assert (request.endpoint, request.method, request.socket) == ("vm.info", "GET", place.run / "ch.sock")
     assert request.timeout <= 1

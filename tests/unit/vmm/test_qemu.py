@@ -307,9 +307,45 @@ def test_the_state_is_what_qemu_says(answer: object, state: str, monkeypatch: py
         return answer
 
     monkeypatch.setattr(Qmp, "send", send)
-    assert Qemu().state(PLACE, LAUNCH) == state
+    assert Qemu().state(PLACE, LAUNCH).state == state
     assert [(request.command, request.socket) for request in asked] == [("query-status", Path("/r/qmp.sock"))]
     assert asked[0].timeout <= 5
+
+
+RUN_STATES = (
+    "debug inmigrate internal-error io-error paused postmigrate prelaunch finish-migrate restore-vm running save-vm "
+    "shutdown suspended watchdog guest-panicked colo"
+)
+"""QEMU: qapi/run-state.json, 'RunState'."""
+
+
+@pytest.mark.parametrize("status", RUN_STATES.split())
+def test_only_a_guest_that_runs_is_said_to_run_and_of_others_it_is_said_why(
+    status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Qmp, "send", lambda _: {"status": status})
+    told = Qemu().state(PLACE, LAUNCH)
+    assert told.state != "unknown"
+    assert (told.state == "running") is (status == "running")
+    # To pause a guest is what a user does.
+    assert bool(told.why) is (status not in ("running", "paused"))
+
+
+def test_a_status_that_is_not_known_is_told_but_not_at_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Qmp, "send", lambda _: {"status": "no\n" * 10**6})
+    told = Qemu().state(PLACE, LAUNCH)
+    assert told.about("web").startswith("QEMU says 'no\\nno")
+    assert len(told.about("web")) < 100
+
+
+def test_a_guest_that_sleeps_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for status, command in (("suspended", "system_wakeup"), ("paused", "cont"), ("io-error", "cont")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Qmp, "send", lambda _, status=status: {"status": status})
+            step = Qemu().resume(PLACE)
+        assert isinstance(step, Call)
+        assert isinstance(step.request, Qmp)
+        assert step.request.command == command
 
 
 def test_the_power_button_is_pressed_by_qmp() -> None:
@@ -318,7 +354,8 @@ def test_the_power_button_is_pressed_by_qmp() -> None:
     assert step.request == Qmp(Path("/r/qmp.sock"), "system_powerdown", timeout=7)
 
 
-def test_it_is_paused_and_goes_on_by_qmp() -> None:
+def test_it_is_paused_and_goes_on_by_qmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Qmp, "send", lambda _: {"status": "paused"})
     requests = [step.request for step in (Qemu().pause(PLACE), Qemu().resume(PLACE)) if isinstance(step, Call)]
     assert requests == [Qmp(Path("/r/qmp.sock"), "stop"), Qmp(Path("/r/qmp.sock"), "cont")]
 
