@@ -42,7 +42,11 @@ def write_atomic(path: Path, text: str, mode: int = 0o600, *, lasting: bool = Tr
         sync_folder(path.parent)
 
 
-def read_start(path: Path, most: int = 2**16) -> str:
+START = 2**16
+"""Bytes of what somebody else writes that are enough to know what it says."""
+
+
+def read_start(path: Path, most: int = START) -> str:
     """The first `most` bytes of a file in a folder that is not ours alone, which somebody else may make as large as he
     likes: no link is followed, no FIFO waited for. Raises OSError."""
     return _read(path, most, lambda _: 0)

@@ -179,6 +179,33 @@ def test_what_it_prints_is_kept_and_not_cut(vm: Script) -> None:
     assert vm.place.vmm_log.read_text().endswith("err\n")
 
 
+@pytest.mark.parametrize("name", ["console.log", "vmm.log"])
+def test_of_a_log_without_end_the_end_is_kept(name: str, vm: Script) -> None:
+    log = vm.place.logs / name
+    end = b"the last line\n"
+    with log.open("wb") as file:
+        file.truncate(vm.place.longest_log)
+        file.seek(0, os.SEEK_END)
+        file.write(end)
+    before = log.stat()
+    vm.write("sh", "-c", "echo said; echo told >&2; exec sleep 600")
+    vm.begin()
+    _wait(lambda: log.read_bytes().endswith((b"said\n", b"told\n")))
+    text = log.read_bytes()
+    assert len(text) < vm.place.log_kept + 1000
+    assert end in text
+    # Who follows it has it open.
+    assert log.stat().st_ino == before.st_ino
+
+
+def test_a_log_that_is_not_too_long_is_left(vm: Script) -> None:
+    text = bytes(vm.place.log_kept) + b"x" * vm.place.log_kept
+    vm.place.console_log.write_bytes(text)
+    vm.write("sleep", "600")
+    vm.begin()
+    assert vm.place.console_log.read_bytes() == text
+
+
 def test_of_two_the_second_fails_and_touches_nothing(vm: Script) -> None:
     pid = vm.begin()
     record = vm.place.record.read_text()

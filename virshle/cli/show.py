@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -93,6 +94,8 @@ def _copy(path: Path, follow: bool) -> None:
             time.sleep(0.1)
         with open(path, "rb", opener=no_link) as file:
             while True:
+                if os.fstat(file.fileno()).st_size < file.tell():
+                    file.seek(0)  # it was cut
                 while block := file.read(65536):
                     out.write(block)
                     out.flush()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from virshle.errors import VirshleError
 from virshle.exec.process import gone_shell, running
-from virshle.fs import read_start
+from virshle.fs import START, read_start
 
 
 class Condition(Protocol):
@@ -22,13 +22,14 @@ class Condition(Protocol):
 
 @dataclass(frozen=True)
 class Contains:
-    """A file has a line that is `line`."""
+    """A file has a line that is `line`, not far from its beginning."""
 
     path: Path
     line: str
 
     def shell(self) -> str:
-        return f"grep -qsxF {shlex.quote(self.line)} {shlex.quote(str(self.path))}"
+        start = f"head -c {START} -- {shlex.quote(str(self.path))} 2>/dev/null"
+        return f"{start} | grep -qxF {shlex.quote(self.line)}"
 
     def holds(self) -> bool:
         with suppress(OSError):

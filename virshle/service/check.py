@@ -9,21 +9,26 @@ What an interrupted command left, and the next one that changes VMs cleans by it
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 from uuid import UUID
 
-from virshle.fs import explained, held
+from virshle.fs import START, explained, held
+from virshle.model.units import format_size
 from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
 from virshle.service.node import Node
 from virshle.service.seen import Seen, SeenVm, Violation, see
 from virshle.service.start import odd_files
 from virshle.store.layout import definition
 from virshle.store.read import link_owner, made_by_newer, unfinished_images
+from virshle.vmm.account import as_user, vmm_user
+from virshle.vmm.place import Place
 
 MOMENT = 0.2
 """Seconds between the two looks."""
@@ -36,6 +41,8 @@ class Report:
     whole: int
     """How many VMs can be used."""
     running: int
+    large: list[Violation] = field(default_factory=list)
+    """What a guest has filled, and no command cleans while it runs."""
 
 
 def check(node: Node) -> Report:
@@ -51,6 +58,7 @@ def check(node: Node) -> Report:
         [one for one in again.leftovers if one in report.leftovers],
         again.whole,
         again.running,
+        again.large,
     )
 
 
@@ -62,6 +70,7 @@ def _look(node: Node) -> Report:
             leftovers=list(_leftovers(seen)),
             whole=sum(vm.vm is not None for vm in seen.vms),
             running=sum(vm.process is not None for vm in seen.vms),
+            large=list(_large(seen)),
         )
 
 
@@ -77,6 +86,20 @@ def _leftovers(seen: Seen) -> Iterator[Violation]:
     for folder in unfinished_images(seen.layout):
         if not held(folder):
             yield Violation(f"{folder} was left by an interrupted command", "leftover", "v image gc clears it")
+
+
+def _large(seen: Seen) -> Iterator[Violation]:
+    """Its logs, to which its VMM appends and which may be emptied under it; and what it says of itself, of which only
+    the start is read."""
+    for vm in seen.vms:
+        logs = [] if vm.place.logs.is_symlink() else _listed(vm.place.logs)
+        for path, kept in (*((log, 0) for log in logs), (vm.place.ready, START)):
+            status = _status(path)
+            if status is not None and stat.S_ISREG(status.st_mode) and status.st_blocks * 512 > Place.longest_log:
+                # Whose folder that is could put a link there.
+                who = as_user(vmm_user()) if status.st_uid != os.getuid() else []
+                cut = shlex.join([*who, "truncate", "-s", str(kept), "--", str(path)])
+                yield Violation(f"{path} has {format_size(status.st_blocks * 512)} on disk", vm.subject, cut)
 
 
 def _definitions(seen: Seen) -> Iterator[Violation]:

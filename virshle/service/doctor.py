@@ -58,6 +58,6 @@ def _state(node: Node) -> Iterator[Check]:
         return
     for one in report.violations:
         yield Check(one.subject, "no", one.what, one.remedy, "state")
-    for one in report.leftovers:
+    for one in [*report.leftovers, *report.large]:
         yield Check(one.subject, "limited", one.what, one.remedy, "state")
     yield Check("VMs", "yes", f"{report.whole} whole, {report.running} of them running", area="state")

@@ -70,6 +70,8 @@ def script(machine: Machine, vmm: Vmm) -> str:
         console_log=place.console_log,
         vmm_log=place.vmm_log,
         output=vmm.output,
+        longest_log=place.longest_log,
+        log_kept=place.log_kept,
         run_began=place.run_began,
         argv=vmm.argv,
         power_button=vmm.power_button,

@@ -57,6 +57,11 @@ class Place:
     def vmm_log(self) -> Path:
         return self.logs / "vmm.log"
 
+    longest_log: ClassVar[int] = 16 << 20
+    """Bytes. A guest can write to its console without end: a log that is longer is cut when the VM is started."""
+    log_kept: ClassVar[int] = 1 << 20
+    """Bytes of its end that are left then."""
+
     run_began: ClassVar[str] = "--- a run begins"
     """The line of its logs from which on they are of the last run."""
 

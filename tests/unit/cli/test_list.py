@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -139,6 +141,16 @@ def test_logs_are_given_as_they_are(two: None, layout: Layout, v: V) -> None:
     ran = v("logs", "web", "--vmm")
     assert ran.code == 4
     assert "web has no vmm log yet" in ran.err
+
+
+def test_who_follows_a_log_goes_on_where_it_was_cut(
+    two: None, layout: Layout, v: V, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = layout.vm(uuid_of("web")) / "log/console.log"
+    log.write_text("a long first part\n")
+    then = iter([lambda: log.write_text("more\n")])
+    monkeypatch.setattr("time.sleep", lambda _: next(then, lambda: os.kill(os.getpid(), signal.SIGINT))())
+    assert v("logs", "web", "-f").out == "a long first part\nmore\n"
 
 
 def test_nothing_is_evaluated_unless_asked_for(v: V, monkeypatch: pytest.MonkeyPatch) -> None:

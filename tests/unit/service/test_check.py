@@ -86,6 +86,37 @@ def test_where_all_is_well_nothing_is_found(scene: Scene) -> None:
     assert _unchanged(scene) == Report([], [], whole=3, running=1)
 
 
+def test_what_a_guest_has_filled_is_told_with_what_empties_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Place, "longest_log", 2**16)
+    place = scene.place("web")
+    place.logs.mkdir(exist_ok=True)
+    place.console_log.write_bytes(b"x" * 2**17)
+    place.ready.write_bytes(b"x" * 2**17)
+    with (place.logs / "holes").open("wb") as file:
+        file.truncate(2**30)
+    (place.logs / "link").symlink_to(place.console_log)
+    report = _unchanged(scene)
+    assert (report.violations, report.leftovers) == ([], [])
+    assert {one.subject for one in report.large} == {"VM web"}
+    assert [one.what for one in report.large] == [
+        f"{path} has 128KiB on disk" for path in (place.console_log, place.ready)
+    ]
+    # Of what it says of itself the start is what counts.
+    remedies = [f"truncate -s {kept} -- {path}" for kept, path in ((0, place.console_log), (2**16, place.ready))]
+    assert [one.remedy for one in report.large] == remedies
+
+
+def test_what_is_anothers_is_emptied_as_that_user(scene: Scene, root: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who owns the folder could put a link there."""
+    monkeypatch.setattr(Place, "longest_log", 2**16)
+    place = scene.place("web")
+    place.ready.write_bytes(b"x" * 2**17)
+    monkeypatch.setattr(os, "getuid", lambda: place.ready.stat().st_uid + 1)
+    (large,) = check(scene.node).large
+    assert large.remedy.startswith("setpriv --reuid=virshle-vmm ")
+    assert large.remedy.endswith(f" -- truncate -s 65536 -- {place.ready}")
+
+
 def test_where_nothing_was_made_nothing_is_wrong(node: Node, tmp_path: Path) -> None:
     for folder in node.layout.folders():
         folder.rmdir()

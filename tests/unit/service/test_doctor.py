@@ -17,6 +17,7 @@ from virshle.service.doctor import examine
 from virshle.service.host_checks import Check
 from virshle.service.node import Node
 from virshle.store import Layout
+from virshle.vmm.place import Place
 
 Look = Callable[[], dict[str, Check]]
 
@@ -84,6 +85,16 @@ def test_broken_vms_and_leftovers_are_told(look: Look, layout: Layout) -> None:
     assert found["VMs"].found == "1 whole, 0 of them running"
     assert found["leftover"].ok == "limited"
     assert {name for name, check in found.items() if check.area == "state"} == {"VM bad", "VMs", "leftover"}
+
+
+def test_what_a_guest_has_filled_is_a_note(
+    look: Look, node: Node, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Place, "longest_log", 2**16)
+    log = put_vm(layout, make_vm()) / "log/console.log"
+    log.write_bytes(b"x" * 2**17)
+    found = look()["VM web"]
+    assert (found.ok, found.area, found.remedy) == ("limited", "state", f"truncate -s 0 -- {log}")
 
 
 def test_a_state_that_cannot_be_looked_at_is_told(look: Look, monkeypatch: pytest.MonkeyPatch, layout: Layout) -> None:
