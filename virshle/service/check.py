@@ -24,7 +24,7 @@ from virshle.model.units import format_size
 from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
 from virshle.service.node import Node
 from virshle.service.seen import Seen, SeenVm, Violation, see
-from virshle.service.start import odd_files
+from virshle.service.start import growing, odd_files, short_disks
 from virshle.store.layout import definition
 from virshle.store.read import link_owner, made_by_newer, unfinished_images
 from virshle.vmm.account import as_user, vmm_user
@@ -158,13 +158,10 @@ def _files(seen: Seen) -> Iterator[Violation]:
         odd = set(odd_files(vm.vm, vm.place))
         for path in sorted(odd):
             yield Violation(f"{path} is missing, or no regular file in its folder", vm.subject, "put it back")
-        for disk in vm.vm.disks:
-            path = vm.place.folder / disk.file
-            status = _status(path)
-            if path not in odd and status is not None and status.st_size < disk.size:
-                why = f"{path} has {status.st_size} bytes, and its disk {disk.name} has {disk.size}"
-                grow = f"truncate -s {disk.size} {quote(str(path))}"
-                yield Violation(why, vm.subject, f"what is missing is lost; to grow it: {grow}")
+        for path, has, wanted in short_disks(vm.vm, vm.place):
+            if path not in odd:
+                why = f"{path} was cut short: it has {has} bytes, and the disk {wanted}"
+                yield Violation(why, vm.subject, f"what is missing is lost; to grow it: {growing(path, wanted)}")
 
 
 def _shared_files(seen: Seen) -> Iterator[Violation]:

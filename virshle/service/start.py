@@ -6,9 +6,11 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 from virshle.errors import ConflictError, HostError
 from virshle.exec.process import Process, cut_power
@@ -102,8 +104,8 @@ def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
 
 
 def check_files(vm: Vm, place: Place) -> None:
-    """Raises ConflictError where a file that it needs is missing, or anything that is written to is not where it seems
-    to be."""
+    """Raises ConflictError where a file that it needs is missing or cut short, or anything that is written to is not
+    where it seems to be."""
     folder = place.folder
     for path in (*(folder / name for name in ("disk", "boot", "log", "seed")), place.run):
         if path.is_symlink() or not (path.is_dir() or not os.path.lexists(path)):
@@ -115,6 +117,26 @@ def check_files(vm: Vm, place: Place) -> None:
         raise ConflictError(
             f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
         )
+    for path, has, wanted in short_disks(vm, place):
+        raise ConflictError(
+            f"{vm.name} cannot start: {path} was cut short: it has {has} bytes, and the disk {wanted}",
+            hint=f"put a whole copy back; what is missing is lost, and to go on without it: {growing(path, wanted)}",
+        )
+
+
+def short_disks(vm: Vm, place: Place) -> Iterator[tuple[Path, int, int]]:
+    """Of each disk that lacks its end: its file, the bytes that it has, and those of its definition. A larger one was
+    grown by hand, which is anybody's right. One that is missing is for `odd_files` to tell."""
+    for disk in vm.disks:
+        path = place.folder / disk.file
+        with suppress(OSError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_size < disk.size:
+                yield path, status.st_size, disk.size
+
+
+def growing(path: Path, size: int) -> str:
+    return f"truncate -s {size} {quote(str(path))}"
 
 
 def odd_files(vm: Vm, place: Place) -> Iterator[Path]:

@@ -222,7 +222,7 @@ _STATE: dict[str, tuple[Callable[[Scene], object], str, str]] = {
     "a disk of one that runs": (_no_disk_while_it_runs, "disk/os is missing", "VM web"),
     "a disk that is a folder": (_folder_for_a_disk, "no regular file", "VM db"),
     "a disk that is elsewhere": (_disk_elsewhere, "no regular file in its folder", "VM db"),
-    "a disk that lost its end": (_small_disk, "has 2097151 bytes, and its disk data has 2097152", "VM db"),
+    "a disk that lost its end": (_small_disk, "was cut short: it has 2097151 bytes, and the disk 2097152", "VM db"),
     "one file for two disks": (_hard_link, "is the same file as ", "VM mail"),
     "no kernel": (_no_kernel, "boot/initrd is missing", "VM k"),
     "sockets of nobody": (_orphaned_sockets, "of no VM", "vm/0123456789ab"),

@@ -99,6 +99,19 @@ def test_a_vm_without_its_files_is_not_started(how: str, name: str, web: Entry, 
     assert host.calls == []
 
 
+def test_a_disk_that_was_cut_short_is_not_run_on(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
+    disk = web.folder / "disk/data"
+    os.truncate(disk, 2**21 - 1)
+    with pytest.raises(ConflictError, match="data was cut short: it has 2097151 bytes, and the disk 2097152") as caught:
+        start(node, web)
+    assert caught.value.exit_code == 5
+    assert caught.value.hint.endswith(f"truncate -s 2097152 {disk}")
+    assert host.calls == []
+    # One that was grown by hand is its owner's.
+    os.truncate(disk, 2**22)
+    assert not start(node, web).already
+
+
 def test_a_folder_on_the_way_may_not_lead_elsewhere(web: Entry, node: Node, tmp_path: Path) -> None:
     (web.folder / "disk").rename(tmp_path / "elsewhere")
     (web.folder / "disk").symlink_to(tmp_path / "elsewhere")
