@@ -6,10 +6,11 @@ import errno
 import fcntl
 import os
 import pwd
+import re
 import resource
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def write_atomic(path: Path, text: str, mode: int = 0o600, *, lasting: bool = Tr
         raise
     if lasting:
         sync_folder(path.parent)
+
+
+def torn(folder: Path, names: Sequence[str]) -> list[Path]:
+    """What `write_atomic`, of files of those names, was interrupted at; or is writing in this moment."""
+    # As tempfile makes names.
+    part = re.compile(rf"\.(?:{'|'.join(map(re.escape, names))})\.[a-z0-9_]{{8}}")
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as found:
+        return sorted(folder / one.name for one in found if one.name[0] == "." and part.fullmatch(one.name))
+    return []
 
 
 START = 2**16

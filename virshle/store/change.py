@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from virshle.fs import Lock, held, try_lock
+from virshle.fs import Lock, held, torn, try_lock
 from virshle.model.version import VERSION
 from virshle.plan import Plan, Step, Write, run
-from virshle.store.layout import Layout, definition, link_target
+from virshle.store.layout import WRITTEN_LOCKED, Layout, definition, link_target
 from virshle.store.read import Entry, Store, links, made_by_newer, schema
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Left:
     free: list[Path]
     """Staging folders that nobody works on."""
     folders: list[Plan]
-    """What removes each of them."""
+    """What removes each of them, and from a VM's folder what was written there by half."""
     entries: list[Entry]
     """Every VM there is."""
     alone: list[Path]
@@ -102,22 +102,28 @@ def tidy(store: Store) -> tuple[Left, list[Lock]]:
 
     Touches only our own staging folders whose lock is free (the locks taken are returned) and links to no VM.
     """
-    locks = {folder: lock for folder in _ours(store.layout) if (lock := try_lock(folder)) is not None}
-    return _left(store, list(locks)), list(locks.values())
+    entries = store.entries()
+    wanted = [*_ours(store.layout), *_half_written(entries)]
+    locks = {folder: lock for folder in wanted if (lock := try_lock(folder)) is not None}
+    return _left(store, list(locks), entries), list(locks.values())
 
 
 def look(store: Store) -> Left:
     """What `tidy` would do now, for who only wants to know."""
-    return _left(store, [folder for folder in _ours(store.layout) if not held(folder)])
+    entries = store.entries()
+    wanted = [*_ours(store.layout), *_half_written(entries)]
+    return _left(store, [folder for folder in wanted if not held(folder)], entries)
 
 
-def _left(store: Store, free: Sequence[Path]) -> Left:
+def _left(store: Store, free: Sequence[Path], entries: list[Entry]) -> Left:
+    """`free`: folders that nobody works on."""
     layout = store.layout
+    staging = [folder for folder in free if folder.name.startswith(".")]
     alone = [folder for folder in _interrupted(layout) if folder not in free]
     busy = {UUID(folder.name[5:]) for folder in alone}
-    entries = store.entries()
     links = Plan("tidy", [*_dangling(layout, busy), *_missing(layout, entries, busy)])
-    return Left(links, list(free), [Plan("tidy", [_remove(layout, folder)]) for folder in free], entries, alone)
+    folders = [_remove(layout, folder) if folder in staging else _clear(folder) for folder in free]
+    return Left(links, staging, [Plan("tidy", [step]) for step in folders], entries, alone)
 
 
 def _ours(layout: Layout) -> Iterator[Path]:
@@ -150,6 +156,16 @@ def _remove(layout: Layout, path: Path) -> Step:
     runtime = [] if layout.vm(uuid).exists() else [layout.run(uuid)]
     why = "remove what an interrupted command left"
     return run(why, "rm", "-rf", "--one-file-system", "--", path, *runtime, timeout=600)
+
+
+def _half_written(entries: Sequence[Entry]) -> Iterator[Path]:
+    """The folders of VMs in which a file is that was written by half. Of a broken one, or a newer virshle's, nobody
+    knows what is what."""
+    return (entry.folder for entry in entries if entry.summary is not None and torn(entry.folder, WRITTEN_LOCKED))
+
+
+def _clear(folder: Path) -> Step:
+    return run("remove what was written by half", "rm", "-f", "--", *torn(folder, WRITTEN_LOCKED))
 
 
 def _missing(layout: Layout, entries: Sequence[Entry], busy: set[UUID]) -> Iterator[Step]:

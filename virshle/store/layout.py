@@ -89,6 +89,10 @@ def definition(folder: Path) -> Path:
     return folder / "vm.json"
 
 
+WRITTEN_LOCKED = ("vm.json", "launch.json", "vmm.sh")
+"""Files of a VM's folder that are written, atomically, by who holds its lock."""
+
+
 def command_log(folder: Path) -> Path:
     """Not among the VMM's logs, whose folder is not always ours."""
     return folder / "commands.log"

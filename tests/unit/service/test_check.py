@@ -263,11 +263,16 @@ def _dangling(scene: Scene) -> None:
     link(scene.layout.id(77), uuid_of("x"))
 
 
+def _half_written(scene: Scene) -> None:
+    (scene.place("web").folder / ".launch.json.abcdefgh").write_text("{")
+
+
 _LEFT: dict[str, tuple[Callable[[Scene], object], int]] = {
     "of a create": (_abandoned("new"), 2),
     "of a delete": (_abandoned("del"), 2),
     "a missing name": (_unlinked, 1),
     "a number of nobody": (_dangling, 1),
+    "of a write": (_half_written, 1),
 }
 
 

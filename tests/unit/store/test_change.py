@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.support import link, make_vm, put_broken, put_vm, snapshot, uuid_of
 from virshle.config.paths import Paths
 from virshle.errors import HostError
-from virshle.fs import Lock, try_lock
+from virshle.fs import Lock, torn, try_lock, write_atomic
 from virshle.plan import Apply, Plan
 from virshle.store import Layout, Store
-from virshle.store.change import Left, claim, commit, leave, remove, stage, tidy
+from virshle.store.change import Left, claim, commit, leave, look, remove, stage, tidy
+from virshle.store.layout import WRITTEN_LOCKED
 
 UUID = uuid_of("web")
 
@@ -124,6 +126,48 @@ def test_what_somebody_still_works_on_is_left(store: Store, layout: Layout, host
         assert _tidy(store, locks) == []
     assert layout.name("web").is_symlink()
     assert layout.staged(UUID).is_dir()
+
+
+PARTS = (".vm.json.a1b2_c3d", ".launch.json.00000000", ".vmm.sh.zzzzzzzz")
+OTHERS = (".vm.json.backup", ".vm.json.A1B2C3D4", ".notes.a1b2c3d4", "vm.json.a1b2c3d4", ".known_hosts.a1b2c3d4")
+
+
+def test_what_was_written_by_half_is_cleaned_and_nothing_else(
+    store: Store, layout: Layout, host: FakeHost, locks: list[Lock]
+) -> None:
+    folder = put_vm(layout, make_vm())
+    before = snapshot(folder)
+    for name in (*PARTS, *OTHERS):
+        (folder / name).write_text("{")
+    assert look(store).free == look(store).alone == []
+    assert [plan.steps[0].why for plan in look(store).folders] == ["remove what was written by half"]
+    _tidy(store, locks)
+    assert [lock.folder for lock in locks] == [folder]
+    assert snapshot(folder).keys() == {*before, *OTHERS}
+
+
+def test_what_is_being_written_is_left(store: Store, layout: Layout, host: FakeHost, locks: list[Lock]) -> None:
+    folder = put_vm(layout, make_vm())
+    (folder / PARTS[0]).write_text("{")
+    broken = put_broken(layout, uuid_of("bad"))
+    (broken / PARTS[0]).write_text("{")
+    with Lock(folder):
+        assert look(store).folders == []
+        _tidy(store, locks)
+    assert (folder / PARTS[0]).exists()
+    assert (broken / PARTS[0]).exists()
+
+
+def test_what_an_interrupted_write_leaves_is_what_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "vm"
+    folder.mkdir()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(Path, "unlink", lambda *_: None)  # killed, it does nothing more
+        write_atomic(folder / "vm.json", "{")
+    assert torn(folder, WRITTEN_LOCKED) == list(folder.iterdir()) != []
 
 
 def test_what_is_cleaned_is_locked_meanwhile(store: Store, layout: Layout, locks: list[Lock]) -> None:
