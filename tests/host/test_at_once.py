@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.host import Host
-from tests.host.nobody import Nobody, nobody
+from tests.host.nobody import ANOTHER, Nobody, nobody
 from tests.host.test_kill import one_image
 from virshle.config.paths import Paths
 from virshle.service.check import check
@@ -79,14 +79,7 @@ def test_fifty_commands_on_ten_vms(bare: Host) -> None:
 def test_two_users_and_root_among_anothers_vms(bare: Host) -> None:
     one_image(bare)
     with nobody() as user:
-        config = user.home / ".config/virshle/config.toml"
-        config.parent.mkdir(parents=True)
-        image = user.home / "image.raw"
-        image.write_bytes((bare.folder / "image.raw").read_bytes())
-        config.write_text(bare.config.read_text().replace(str(bare.folder / "image.raw"), str(image)))
-        for path in (image, config):
-            path.chmod(0o644)
-        user.v("create", "-t", "plain", "theirs")
+        _settle(user, bare)
         before = _bytes(user, "theirs")
         rng = random.Random(SEED)
         todo = [(who, words) for words in orders(10, rng) for who in ("root", "user", "root as user")]
@@ -102,14 +95,59 @@ def test_two_users_and_root_among_anothers_vms(bare: Host) -> None:
             assert one.returncode in allowed, (who, words, one.returncode, one.stderr)
             assert "Traceback" not in one.stderr
         assert _bytes(user, "theirs") == before
-        user.v("create", "-t", "plain", "last")
-        origins = {"state": "test", "run": "test", "config": "test"}
-        report = check(Node(Paths(user.state, user.run, config, origins)))
-        assert (report.violations, report.leftovers) == ([], [])
-        assert all(path.owner() == "nobody" for path in user.state.rglob("*"))
-        user.v("delete", "--all", "--force", "--yes")
+        _all_is_well(user)
     bare.v("create", "-t", "plain", "last")
     bare.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED LOUDLY: only root can be somebody else, and two of them")
+def test_two_users_at_once_and_one_among_the_others_vms(bare: Host) -> None:
+    one_image(bare)
+    with nobody() as one, nobody(ANOTHER, beside=one) as other:
+        for user in (one, other):
+            _settle(user, bare)
+        before = {user.name: _bytes(user, "theirs") for user in (one, other)}
+        closed = other.v("ls", code=6, of=one)
+        assert "Permission denied" in closed.stderr
+        # Opened as far as its owner could by mistake: all but the files.
+        way = [path for path in one.state.parents if path.is_relative_to(one.home)]
+        for path in (*way, one.state, *(one.state / kind for kind in ("vm", "name", "id"))):
+            path.chmod(0o755)
+        others = ((one, None), (other, None), (other, one))
+        todo = [(who, of, words) for words in orders(10, random.Random(SEED)) for who, of in others]
+        with ThreadPoolExecutor(len(todo)) as pool:
+            done = list(pool.map(lambda each: each[0].v(*each[2], code=None, of=each[1]), todo))
+        for (who, of, words), ran in zip(todo, done, strict=True):
+            allowed = (0, *_REFUSED) if of is None else (*_REFUSED, 6) if words[0] != "ls" else (0,)
+            assert ran.returncode in allowed, (who.name, of, words, ran.returncode, ran.stderr)
+            assert "Traceback" not in ran.stderr
+        own = [ran.returncode for (_, of, _), ran in zip(todo, done, strict=True) if of is None]
+        assert {code == 0 for code in own} == {True, False}
+        for user in (one, other):
+            assert _bytes(user, "theirs") == before[user.name]
+            _all_is_well(user)
+
+
+def _settle(user: Nobody, bare: Host) -> None:
+    """With a configuration of its own, and a VM."""
+    config, image = user.home / ".config/virshle/config.toml", user.home / "image.raw"
+    config.parent.mkdir(parents=True)
+    image.write_bytes((bare.folder / "image.raw").read_bytes())
+    config.write_text(bare.config.read_text().replace(str(bare.folder / "image.raw"), str(image)))
+    for path in (image, config):
+        path.chmod(0o644)
+    user.v("create", "-t", "plain", "theirs")
+
+
+def _all_is_well(user: Nobody) -> None:
+    """After one more command of its own. Then its VMs go."""
+    user.v("create", "-t", "plain", "last")
+    config = user.home / ".config/virshle/config.toml"
+    origins = {"state": "test", "run": "test", "config": "test"}
+    report = check(Node(Paths(user.state, user.run, config, origins)))
+    assert (report.violations, report.leftovers) == ([], [])
+    assert {path.owner() for path in user.state.rglob("*")} == {user.name}
+    user.v("delete", "--all", "--force", "--yes")
 
 
 def _bytes(user: Nobody, name: str) -> dict[Path, bytes]:
