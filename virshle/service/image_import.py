@@ -29,6 +29,7 @@ from virshle.model.names import check_file_name
 from virshle.plan import Apply, Plan, Step, Write, run
 from virshle.service.image_list import used_by
 from virshle.service.node import Node
+from virshle.store.change import clear, let_go
 from virshle.store.read import unfinished_images
 
 
@@ -84,7 +85,7 @@ def _check_free(node: Node, name: str) -> None:
 
 def _stage(node: Node, apply: Apply, name: str, staged: Path) -> None:
     """Makes and holds the staging folder. Another import of that name is waited for."""
-    remove = run("remove what was begun", "rm", "-rf", "--one-file-system", "--", staged)
+    remove = clear("remove what was begun", staged)
     while True:
         apply(Plan(name, [run("make the folder in which it is staged", "mkdir", "-p", staged)]))
         if node.hold(apply, staged):
@@ -138,13 +139,8 @@ def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> N
 def removal(node: Node, name: str) -> list[Step]:
     """For the holder of its lock. Interrupted anywhere, it is there whole or `tidy_images` does the rest."""
     folder, leaving = node.layout.image(name), node.layout.images / f".del-{name}"
-    remove = run("remove its files", "rm", "-rf", "--one-file-system", "--", leaving, timeout=600)
-    return [
-        remove,
-        run("commit: the image is no more", "mv", "-T", folder, leaving),
-        run("write to the disk that it is gone", "sync", "--", node.layout.images),
-        remove,
-    ]
+    remove = clear("remove its files", leaving)
+    return [remove, *let_go("image", folder, leaving), remove]
 
 
 def _check_deletable(node: Node, name: str, *, force: bool) -> None:
@@ -174,6 +170,5 @@ def tidy_images(node: Node) -> None:
         for folder in left:
             if node.dry_run is None and (lock := try_lock(folder)) is not None:
                 locks.enter_context(lock)
-                what = run("remove what was left of it", "rm", "-rf", "--one-file-system", "--", folder, timeout=600)
-                apply(Plan(folder.name[5:], [what]))
+                apply(Plan(folder.name[5:], [clear("remove what was left of it", folder)]))
         apply.commit()

@@ -26,7 +26,7 @@ def stage(layout: Layout, uuid: UUID) -> Step:
     return run(
         "make the folder in which it is staged",
         "mkdir", "-p", staged / "disk", staged / "boot", staged / "log",
-        undo=[run("remove the staging folder", "rm", "-rf", "--one-file-system", "--", staged)],
+        undo=[clear("remove the staging folder", staged)],
     )  # fmt: skip
 
 
@@ -67,19 +67,29 @@ def leave(layout: Layout, uuid: UUID) -> list[Step]:
     """The VM is gone with the first of these steps; under the registry's lock."""
     folders = (layout.names, layout.ids)
     owned = [folder / name for folder in folders for name, owner in links(folder).items() if owner == uuid]
-    return [
-        run("commit: the VM is no more", "mv", "-T", layout.vm(uuid), layout.leaving(uuid)),
-        run("give back its name and number", "rm", "-f", "--", *owned),
-        run("write to the disk that it is gone", "sync", "--", layout.vms),
-    ]
+    gone, lasting = let_go("VM", layout.vm(uuid), layout.leaving(uuid))
+    return [gone, run("give back its name and number", "rm", "-f", "--", *owned), lasting]
 
 
 def remove(layout: Layout, uuid: UUID) -> list[Step]:
     """What it leaves, which may take long: the registry's lock is not needed."""
     return [
-        run("remove its runtime folder", "rm", "-rf", "--one-file-system", "--", layout.run(uuid)),
-        run("remove its disks and logs", "rm", "-rf", "--one-file-system", "--", layout.leaving(uuid), timeout=600),
+        clear("remove its runtime folder", layout.run(uuid)),
+        clear("remove its disks and logs", layout.leaving(uuid)),
     ]
+
+
+def let_go(what: str, folder: Path, leaving: Path) -> tuple[Step, Step]:
+    """`folder` becomes `leaving`, beside it, and what was in it is no more; which then outlasts a cut of the power."""
+    return (
+        run(f"commit: the {what} is no more", "mv", "-T", folder, leaving),
+        run("write to the disk that it is gone", "sync", "--", folder.parent),
+    )
+
+
+def clear(why: str, *folders: Path) -> Step:
+    """Removes what is nobody's any more, which may take long; whatever is mounted in it stays."""
+    return run(why, "rm", "-rf", "--one-file-system", "--", *folders, timeout=600)
 
 
 @dataclass(frozen=True)
@@ -154,8 +164,7 @@ def _remove(layout: Layout, path: Path) -> Step:
     """A VM that was deleted may have been made again, by its script say, and use its runtime folder."""
     uuid = UUID(path.name[5:])
     runtime = [] if layout.vm(uuid).exists() else [layout.run(uuid)]
-    why = "remove what an interrupted command left"
-    return run(why, "rm", "-rf", "--one-file-system", "--", path, *runtime, timeout=600)
+    return clear("remove what an interrupted command left", path, *runtime)
 
 
 def _half_written(entries: Sequence[Entry]) -> Iterator[Path]:
