@@ -12,6 +12,8 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from virshle.errors import HostError, TimedOutError
+from virshle.exec import Command, Result
+from virshle.nix import NixHost
 from virshle.rpc import Http, Qmp
 from virshle.service.create import Order, create
 from virshle.service.node import Entry, Node
@@ -151,3 +153,59 @@ def web(node: Node, host: FakeHost) -> Entry:
     create(node, Order("t", "web"))
     host.calls.clear()
     return node.store.find("web")
+
+
+@pytest.fixture
+def images(layout: Layout, host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """With images `flake`, `file` (a raw file) and what is built in; nix is faked by `nix`."""
+    (tmp_path / "file.raw").write_bytes(b"\0" * 512)
+    layout.paths.config.write_text(
+        f'[[image]]\nname = "flake"\nnix = ".#x"\n[[image]]\nname = "file"\npath = "{tmp_path / "file.raw"}"\n'
+    )
+    monkeypatch.setattr("virshle.service.image.find_nix", lambda _: NixHost("nix", (2, 18), "/nix/store"))
+    return Node(layout.paths)
+
+
+class FakeNix(list[Command]):
+    """Builds a store path with one disk.raw; holds what was built. The flake is what `revision` says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.revision = "0123456789abcdef0123"
+        self.asked: list[tuple[str, ...]] = []
+        """Of what would be built, and which flake that is."""
+        self.build("store-path")
+
+    def build(self, name: str) -> None:
+        """What is built from now on."""
+        self.store = self.folder / name
+        self.store.mkdir()
+        (self.store / "disk.raw").write_bytes(b"\0" * 1024)
+
+    def follow(self, command: Command, on_line: object, **_: object) -> Result:
+        return Result(command, 0, self._do(command), "", 0.1)
+
+    def _do(self, command: Command) -> str:
+        argv = command.argv
+        if "metadata" in argv:
+            self.asked.append(argv)
+            url = f"git+file://{argv[-1]}"
+            locked = {"type": "git", "rev": self.revision, "narHash": "sha256-x"}
+            return json.dumps({"originalUrl": url, "url": f"{url}?rev={self.revision}", "locked": locked})
+        if "--dry-run" in argv:
+            self.asked.append(argv)
+            return json.dumps([{"outputs": {"out": str(self.store)}}])
+        self.append(command)
+        out = Path(argv[argv.index("--out-link") + 1])
+        out.unlink(missing_ok=True)
+        out.symlink_to(self.store)
+        return ""
+
+
+@pytest.fixture
+def nix(tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> FakeNix:
+    fake = FakeNix(tmp_path)
+    host.have("nix-store")
+    host.answers["nix-store"] = "/nix/store/x.drv\n"
+    monkeypatch.setattr("virshle.exec.follow", fake.follow)
+    return fake

@@ -1,24 +1,19 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.fakehost import FakeHost
-from tests.unit.support import make_vm, put_vm
+from tests.unit.service.conftest import FakeNix
 from virshle.errors import ConfigError, HostError, NotFoundError
-from virshle.exec import Command, Result
 from virshle.fs import Lock, try_lock
 from virshle.image import read_record
 from virshle.image.found import record_file
 from virshle.model.vm import Pin
-from virshle.nix import NixHost
 from virshle.plan import Apply
 from virshle.service.image import Update, build, ensure_built, hold_image, image_source, update
-from virshle.service.image_gc import Collected, collect
 from virshle.service.image_list import image_rows
 from virshle.service.node import Node
 from virshle.store import Layout
@@ -26,59 +21,8 @@ from virshle.store.layout import image_link
 
 
 @pytest.fixture
-def node(layout: Layout, host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """With images `flake`, `file` (a raw file) and what is built in; nix is faked by `nix`."""
-    (tmp_path / "file.raw").write_bytes(b"\0" * 512)
-    layout.paths.config.write_text(
-        f'[[image]]\nname = "flake"\nnix = ".#x"\n[[image]]\nname = "file"\npath = "{tmp_path / "file.raw"}"\n'
-    )
-    monkeypatch.setattr("virshle.service.image.find_nix", lambda _: NixHost("nix", (2, 18), "/nix/store"))
-    return Node(layout.paths)
-
-
-class FakeNix(list[Command]):
-    """Builds a store path with one disk.raw; holds what was built. The flake is what `revision` says."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.revision = "0123456789abcdef0123"
-        self.asked: list[tuple[str, ...]] = []
-        """Of what would be built, and which flake that is."""
-        self.build("store-path")
-
-    def build(self, name: str) -> None:
-        """What is built from now on."""
-        self.store = self.folder / name
-        self.store.mkdir()
-        (self.store / "disk.raw").write_bytes(b"\0" * 1024)
-
-    def follow(self, command: Command, on_line: object, **_: object) -> Result:
-        return Result(command, 0, self._do(command), "", 0.1)
-
-    def _do(self, command: Command) -> str:
-        argv = command.argv
-        if "metadata" in argv:
-            self.asked.append(argv)
-            url = f"git+file://{argv[-1]}"
-            locked = {"type": "git", "rev": self.revision, "narHash": "sha256-x"}
-            return json.dumps({"originalUrl": url, "url": f"{url}?rev={self.revision}", "locked": locked})
-        if "--dry-run" in argv:
-            self.asked.append(argv)
-            return json.dumps([{"outputs": {"out": str(self.store)}}])
-        self.append(command)
-        out = Path(argv[argv.index("--out-link") + 1])
-        out.unlink(missing_ok=True)
-        out.symlink_to(self.store)
-        return ""
-
-
-@pytest.fixture
-def nix(tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> FakeNix:
-    fake = FakeNix(tmp_path)
-    host.have("nix-store")
-    host.answers["nix-store"] = "/nix/store/x.drv\n"
-    monkeypatch.setattr("virshle.exec.follow", fake.follow)
-    return fake
+def node(images: Node) -> Node:
+    return images
 
 
 def test_an_image_is_built_when_it_is_wanted_and_once(node: Node, nix: FakeNix, tmp_path: Path) -> None:
@@ -133,49 +77,6 @@ def test_an_update_tells_from_what_to_what(node: Node, nix: FakeNix, tmp_path: P
     assert all("--refresh" in argv for argv in nix.asked)
 
 
-def _current(node: Node) -> Any:
-    return next(row["current"] for row in image_rows(node, check=True) if row["name"] == "flake")
-
-
-def test_only_who_wants_to_know_has_the_source_looked_at(node: Node, nix: FakeNix) -> None:
-    assert _current(node) is None
-    build(node, "flake")
-    nix.asked.clear()
-    assert [row["current"] for row in image_rows(node)] == [None] * 4
-    assert nix.asked == []
-
-
-def test_the_very_same_flake_is_current_and_not_evaluated(node: Node, nix: FakeNix) -> None:
-    build(node, "flake")
-    nix.asked.clear()
-    assert _current(node) == "current"
-    assert [("metadata" in argv, "--refresh" in argv) for argv in nix.asked] == [(True, True)]
-
-
-def test_a_flake_that_moved_is_outdated_where_it_gives_something_else(node: Node, nix: FakeNix) -> None:
-    build(node, "flake")
-    nix.revision = "f" * 40
-    assert _current(node) == "current"
-    nix.build("second")
-    assert _current(node) == "outdated"
-    build(node, "flake")
-    assert _current(node) == "current"
-
-
-def test_a_source_that_cannot_be_looked_at_is_the_problem_of_one_row(
-    node: Node, nix: FakeNix, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    build(node, "flake")
-
-    def fail(command: Command, *_: object, **__: object) -> Result:
-        return Result(command, 1, "", "", 0.1)
-
-    monkeypatch.setattr("virshle.exec.follow", fail)
-    rows = {row["name"]: row for row in image_rows(node, check=True)}
-    assert "failed with exit code 1" in rows["flake"]["problem"]
-    assert (rows["flake"]["built"], rows["flake"]["current"], rows["file"]["problem"]) == (True, None, None)
-
-
 def test_a_failed_build_leaves_the_old_one(
     node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,52 +125,6 @@ def test_a_dry_build_does_nothing(node: Node, nix: FakeNix, layout: Layout) -> N
     assert list(layout.images.iterdir()) == []
 
 
-def test_rows_tell_what_is_built_how_large_and_for_whom(node: Node, nix: FakeNix, layout: Layout) -> None:
-    build(node, "flake")
-    put_vm(layout, make_vm(origin={"image": "flake", "source": ".#x"}))
-    rows = {row["name"]: row for row in image_rows(node)}
-    assert (rows["flake"]["built"], rows["flake"]["virtual"], rows["flake"]["used_by"]) == (True, 1024, "web")
-    assert (rows["file"]["built"], rows["file"]["virtual"]) == (True, 512)
-    assert (rows["tiny"]["built"], rows["tiny"]["size"], rows["tiny"]["problem"]) == (False, None, None)
-
-
-def test_a_row_of_an_image_with_a_problem_tells_it(node: Node, tmp_path: Path) -> None:
-    (tmp_path / "file.raw").unlink()
-    rows = {row["name"]: row for row in image_rows(node)}
-    assert "there is no disk image" in rows["file"]["problem"]
-
-
-def test_images_that_no_template_names_are_let_go_of(node: Node, nix: FakeNix, layout: Layout) -> None:
-    build(node, "flake")
-    (layout.image("tiny")).mkdir()
-    assert collect(node) == Collected(["flake"], {})
-    assert [path.name for path in layout.images.iterdir()] == ["tiny"]
-
-
-def test_an_image_of_which_vms_were_made_is_kept_and_they_are_named(node: Node, nix: FakeNix, layout: Layout) -> None:
-    build(node, "flake")
-    put_vm(layout, make_vm(origin={"image": "flake", "source": ".#x"}))
-    assert collect(node) == Collected([], {"flake": ["web"]})
-    assert image_link(layout.image("flake")).is_symlink()
-
-
-def test_a_dry_gc_tells_what_would_go_and_its_size(node: Node, nix: FakeNix, layout: Layout) -> None:
-    build(node, "flake")
-    shown: list[str] = []
-    collect(replace(node, dry_run=shown.append))
-    assert shown[0] == f"# flake: 0B on disk, {nix.store}" or "KiB on disk" in shown[0]
-    assert "rm -rf" in shown[1]
-    assert image_link(layout.image("flake")).is_symlink()
-
-
-def test_what_a_build_left_that_failed_is_let_go_of(node: Node, layout: Layout) -> None:
-    """Its name could not be given to another image."""
-    (layout.images / "empty").mkdir()
-    (layout.images / "tried/parts").mkdir(parents=True)
-    assert collect(node) == Collected(["empty", "tried"], {})
-    assert list(layout.images.iterdir()) == []
-
-
 def test_what_another_configuration_means_by_the_same_words_is_built(
     node: Node, nix: FakeNix, layout: Layout, tmp_path: Path
 ) -> None:
@@ -282,13 +137,6 @@ def test_what_another_configuration_means_by_the_same_words_is_built(
     assert len(nix) == builds
     ensure_built(Node(replace(layout.paths, config=other)), "flake")
     assert len(nix) == builds + 1
-
-
-def test_what_we_did_not_build_is_not_deleted(node: Node, layout: Layout) -> None:
-    (layout.images / "my-own").mkdir()
-    (layout.images / "my-own" / "golden.raw").write_text("precious")
-    assert collect(node) == Collected([], {})
-    assert (layout.images / "my-own" / "golden.raw").exists()
 
 
 def _configure(layout: Layout, tmp_path: Path, image: str) -> Node:
