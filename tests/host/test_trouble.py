@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.host.host import DRIVER, Host, V
+from tests.host.host import DRIVER, LONG, Host, V
 from tests.host.test_bad_input import refused
 from tests.host.test_kill import one_image
 
@@ -239,6 +240,31 @@ def test_killed_vmm_is_crashed_and_starts_again(bare: Host) -> None:
         assert time.monotonic() < deadline
     assert bare.ls()[0]["problem"].startswith("its VMM died")
     bare.v("start", "web")
+
+
+def test_a_guest_that_stands_still_for_a_full_disk_says_so_and_goes_on(
+    host: Host, small_disk: Callable[[str], Path]
+) -> None:
+    kept = host.folder / "kept"
+    (host.state / "image").rename(kept)
+    folder = small_disk("100m")
+    shutil.move(kept, folder / "image")
+    host.v("create", "-t", "tiny", "web", "--start", "--wait", "--timeout", "300")
+    write = "dd if=/dev/urandom of=/fill bs=1M count=150 conv=fsync"
+    host.v("ssh", "web", f"setsid sh -c '{write}; echo $? >/done' </dev/null >/dev/null 2>&1 &")
+    deadline = time.monotonic() + LONG
+    while (row := host.ls()[0])["state"] != "paused":
+        assert time.monotonic() < deadline, row
+        time.sleep(0.2)
+    assert row["problem"].endswith("make room (df -h), then: v resume web")
+    assert "a disk of the host that is full" in host.v("info", "web").stdout
+    subprocess.run(["mount", "-o", "remount,size=400m", str(folder)], check=True)
+    host.v("resume", "web")
+    # It lost nothing: what it could not write is written now.
+    while host.v("ssh", "web", "cat /done", code=None).stdout != "0\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert (host.ls()[0]["state"], host.ls()[0]["problem"]) == ("running", None)
 
 
 def test_hung_vmm_is_unknown_and_can_be_forced(bare: Host) -> None:
