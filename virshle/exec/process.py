@@ -32,11 +32,15 @@ _CUT = (
 )
 
 
+BEGIN_SECONDS = 300
+"""How long a program may take to begin: more than a minute where thirty guests boot on one processor."""
+
+
 def launch(script: Path, prefix: Sequence[str] = ()) -> Command:
     """Runs a VM's own script (see vmm.sh.j2) in a session of its own. When the command has ended well its program is
     there and holds its record; of two launches the second fails and touches nothing. `prefix`: of a command that
     runs others, `setpriv` say."""
-    return Command(("sh", "-c", _LAUNCHER, "sh", *prefix, str(script)), detached=True)
+    return Command(("sh", "-c", _LAUNCHER, "sh", *prefix, str(script)), timeout=BEGIN_SECONDS, detached=True)
 
 
 def kill_launched(record: Path, token: str) -> Command:

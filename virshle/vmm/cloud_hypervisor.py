@@ -21,7 +21,7 @@ from virshle.plan import Call, Gone, Replies, Step, Wait
 from virshle.rpc import Http, Vsock
 from virshle.vmm.account import own_path
 from virshle.vmm.ch_config import GUEST_CID, OLDEST, Version, notify_socket, vm_config, vsock
-from virshle.vmm.driver import Choice, Launch, Machine, Place, Terminal, Told, Vmm
+from virshle.vmm.driver import ANSWER_SECONDS, Choice, Launch, Machine, Place, Terminal, Told, Vmm
 from virshle.vmm.kvm import kvm_problem
 from virshle.vmm.landlock import landlock_works
 
@@ -94,14 +94,14 @@ class CloudHypervisor:
         return [
             Wait(
                 "cloud-hypervisor to listen",
-                Replies(Http(api_socket(place), "vmm.ping", method="GET", timeout=1, quiet=True), '"version"'),
-                timeout=30,
+                Replies(Http(api_socket(place), "vmm.ping", method="GET", timeout=10, quiet=True), '"version"'),
+                timeout=ANSWER_SECONDS,
                 fatal=Gone(place.record),
                 logs=(place.vmm_log,),
                 hint="its log is shown above; the command is in `v logs VM --commands`",
             ),
-            Call("give it the VM", _request(place, "vm.create", body)),
-            Call("boot it", _request(place, "vm.boot", timeout=60)),
+            Call("give it the VM", _request(place, "vm.create", body, timeout=ANSWER_SECONDS)),
+            Call("boot it", _request(place, "vm.boot", timeout=ANSWER_SECONDS)),
         ]
 
     def power_button(self, place: Place, timeout: float) -> Step:

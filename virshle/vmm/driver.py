@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from virshle.plan import Step
     from virshle.rpc import Vsock
 
+ANSWER_SECONDS = 60
+"""How long a VMM that was started may take to answer; more, and it is taken for one that hangs."""
+
 State = Literal["running", "paused", "starting", "stopped", "crashed", "broken", "unknown"]
 
 

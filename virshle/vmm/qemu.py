@@ -18,7 +18,7 @@ from virshle.model.arch import Arch, host_arch
 from virshle.plan import Call, Gone, Replies, Step, Wait, run, whole
 from virshle.rpc import Qmp, Vsock
 from virshle.vmm.account import may_open, own_path
-from virshle.vmm.driver import Choice, Launch, Machine, Place, Terminal, Told, Vmm
+from virshle.vmm.driver import ANSWER_SECONDS, Choice, Launch, Machine, Place, Terminal, Told, Vmm
 from virshle.vmm.kvm import kvm_problem
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class Qemu:
             Wait(
                 # Its socket listens before its devices are made: only an answer says that all is well.
                 "QEMU to run the guest",
-                Replies(_status(place, quiet=True), '"status"'),
-                timeout=30,
+                Replies(_status(place, timeout=10, quiet=True), '"status"'),
+                timeout=ANSWER_SECONDS,
                 fatal=Gone(place.record),
                 logs=(place.vmm_log,),
                 hint="its log is shown above; the command is in `v logs VM --commands`",
@@ -171,8 +171,8 @@ def _pid_file(place: Place) -> Path:
     return place.logs / "qemu.pid"
 
 
-def _status(place: Place, *, quiet: bool = False) -> Qmp:
-    return Qmp(socket(place), "query-status", timeout=1, quiet=quiet)
+def _status(place: Place, *, timeout: float = 1, quiet: bool = False) -> Qmp:
+    return Qmp(socket(place), "query-status", timeout=timeout, quiet=quiet)
 
 
 def socket(place: Place) -> Path:

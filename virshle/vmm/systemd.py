@@ -9,6 +9,7 @@ from pathlib import Path
 
 from virshle.errors import ConfigError
 from virshle.exec import Command, find_program, run
+from virshle.exec.process import BEGIN_SECONDS
 from virshle.vmm.driver import Machine
 
 _BOOTED = Path("/run/systemd/system")
@@ -78,6 +79,7 @@ def start_unit(machine: Machine) -> Command:
         f"WorkingDirectory={place.folder}",
         f"ExecStartPost={_quoted(place.script)} began $MAINPID",
         f"ExecStop={_quoted(place.script)} stop",
+        f"TimeoutStartSec={BEGIN_SECONDS}",
         f"TimeoutStopSec={STOP_SECONDS}",
         "After=openvswitch-switch.service",
         *_sandbox(machine),
@@ -91,6 +93,8 @@ def start_unit(machine: Machine) -> Command:
             *(f"--property={line}" for line in properties),
             *("--", str(place.script), "run"),
         ),
+        # systemd gives up before, and says why.
+        timeout=BEGIN_SECONDS + 30,
         detached=True,
     )
 

@@ -226,7 +226,7 @@ def test_a_boot_waits_gives_it_the_vm_and_boots_it(place: Place, host: FakeHost)
     assert isinstance(boot, Call)
     socket, nets = place.run / "ch.sock", [str(place.run / "net0.sock")]
     bodies = [vm_config(machine, (50, 0), landlock=on, sockets=nets) for on in (True, False)]
-    assert create.request in [Http(socket, "vm.create", body) for body in bodies]
+    assert create.request in [Http(socket, "vm.create", body, timeout=60) for body in bodies]
     assert boot.request == Http(socket, "vm.boot", timeout=60)
     assert CH.prepare(machine) == []
 
