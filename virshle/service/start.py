@@ -24,7 +24,7 @@ from virshle.store.change import renew_definition
 from virshle.userdata import seed_steps
 from virshle.vmm.account import vmm_user
 from virshle.vmm.choose import choose, driver_of
-from virshle.vmm.driver import Launch, Machine, Place, read_launch
+from virshle.vmm.driver import Launch, Machine, Place, Told, read_launch
 from virshle.vmm.launch import launch_steps
 from virshle.vmm.systemd import ALREADY, systemd_runs, unit_name
 
@@ -42,9 +42,13 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
     with node.apply() as apply, node.locked(target, apply) as entry:
         vm, place = entry.whole(), node.place(entry.uuid)
         process = node.process(vm.uuid)
-        if process and not half_started(place):
-            return Started(vm, read_launch(place), already=True)
         if process:
+            told = _told(place)
+            if told.state == "crashed":
+                raise ConflictError(f"{vm.name} cannot start: {told.why}", hint=f"{told.remedy} {vm.name}")
+            # Else a start was killed, as the lock is ours, and its VMM was never told to boot the guest.
+            if told.state != "starting":
+                return Started(vm, read_launch(place), already=True)
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
         check_files(vm, place)
         machine = plan_machine(vm, place)
@@ -69,11 +73,9 @@ def _taken(machine: Machine, error: HostError) -> ConflictError | None:
     )
 
 
-def half_started(place: Place) -> bool:
-    """Whether a VMM runs that was never told to boot its guest: a start was killed. For the holder of the VM's lock,
-    as a start that goes on looks the same."""
+def _told(place: Place) -> Told:
     launch = read_launch(place)
-    return driver_of(launch, place).state(place, launch).state == "starting"
+    return driver_of(launch, place).state(place, launch)
 
 
 def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:

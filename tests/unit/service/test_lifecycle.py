@@ -81,6 +81,16 @@ def test_a_running_vm_is_left_as_it_is(web: Entry, node: Node, host: FakeHost) -
     assert host.calls == []
 
 
+def test_one_whose_guest_panicked_is_not_said_to_run(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
+    start(node, web)
+    guest.status = "guest-panicked"
+    host.calls.clear()
+    with pytest.raises(ConflictError, match="web cannot start: its guest panicked") as caught:
+        start(node, web)
+    assert caught.value.hint.endswith("v stop --force web")
+    assert host.calls == []
+
+
 @pytest.mark.parametrize("how", ["missing", "a folder", "a link to elsewhere"])
 @pytest.mark.parametrize("name", ["disk/os", "boot/efivars.fd"])
 def test_a_vm_without_its_files_is_not_started(how: str, name: str, web: Entry, node: Node, host: FakeHost) -> None:
