@@ -1,5 +1,10 @@
 # As much of NixOS as nixosModules.guest sets or reads. Names, types and defaults are NixOS's; nothing comes of them.
-{ lib, modules }:
+{
+  lib,
+  modules,
+  # Packages that are there, in the place of those that are names alone.
+  real ? { },
+}:
 let
   fake = name: {
     type = "derivation";
@@ -26,7 +31,8 @@ let
       closureInfo = { rootPaths }: fake "closure-info";
       # All that a derivation is made of is forced, as in the real one.
       runCommand = name: env: script: builtins.deepSeq [ (removeAttrs env [ "toplevel" ]) script ] (fake name);
-    };
+    }
+    // real;
   pkgs = packages // {
     buildPackages = packages // { callPackage = lib.callPackageWith packages; };
   };
