@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.nixpkgs import find_nixpkgs
+
 NIX = Path(__file__).parents[1] / "nix"
 GOLDEN = NIX / "golden"
 QUIET = ("--option", "build-users-group", "")
@@ -20,14 +22,7 @@ _STORE = re.compile(r"/nix/store/[a-z0-9]{32}-([A-Za-z-]*[A-Za-z])(-[0-9][^/]*)?
 
 @pytest.fixture(scope="module")
 def nixpkgs() -> str:
-    """All of it, or its lib: VIRSHLE_TEST_NIXPKGS, else what NIX_PATH names."""
-    given = os.environ.get("VIRSHLE_TEST_NIXPKGS")
-    if given is None:
-        asked = subprocess.run(["nix-instantiate", "--find-file", "nixpkgs"], text=True, capture_output=True)
-        given = asked.stdout.strip() if asked.returncode == 0 else None
-    if given is None:
-        pytest.skip("SKIPPED LOUDLY: no nixpkgs; VIRSHLE_TEST_NIXPKGS may name one, or a folder with its lib alone")
-    return str(Path(given).resolve())
+    return find_nixpkgs()
 
 
 def evaluated(nixpkgs: str, name: str, more: str = "{ }") -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,18 @@ in
   real = packages;
   modules = [
     ../../../nixos-module/guest.nix
-    { virshle.guest = { inherit boot; }; }
+    {
+      virshle.guest.boot = boot;
+      system.name = "debian";
+      # What costs seconds of emulation and tests nothing.
+      boot.kernelParams = [
+        "cryptomgr.notests"
+        "lsm=landlock"
+        "mitigations=off"
+        "quiet"
+        "systemd.show_status=false"
+      ];
+    }
     ./services.nix
     (
       { config, ... }:

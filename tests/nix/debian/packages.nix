@@ -53,7 +53,7 @@ let
     cd "$out"
     chmod -R u+w .
     # What no program here reads, and what only a shell run by hand would.
-    rm -rf usr/share/{doc,info,lintian,locale,man,perl*} usr/lib/udev/hwdb.d usr/lib/*-linux-gnu/{gconv,perl-base} var
+    rm -rf usr/share/{doc,info,lintian,locale,man,perl*} usr/lib/udev/hwdb.d usr/lib/*-linux-gnu/perl-base var
   '';
 
   # Under the name of nixpkgs, what these Debian packages bring for PATH; and its lib, which is all of Debian's.

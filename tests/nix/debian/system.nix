@@ -96,13 +96,26 @@ let
     ${put "fstab" (each fileSystem config.fileSystems)}
     ${put "ssh/sshd_config" sshd}
     ${lib.optionalString (getty.autologinUser != null) (put "systemd/system/serial-getty@.service.d/autologin.conf" autologin)}
-    # Of Debian's units only those that others pull in, as on NixOS; and none that asks whoever sits at the console.
+    # Of Debian's units only those that others pull in, as on NixOS; and none that asks whoever sits at the console, or
+    # takes a second where the processor is emulated and is not what is tested here.
     ${put "systemd/system-preset/00-none.preset" "disable *\n"}
-    ln -s /dev/null "$out/systemd/system/systemd-firstboot.service"
+    for unit in dev-{hugepages,mqueue}.mount kmod-static-nodes.service ldconfig.service modprobe@drm.service \
+      proc-sys-fs-binfmt_misc.automount sys-fs-fuse-connections.mount sys-kernel-{config,debug,tracing}.mount \
+      systemd-{binfmt,firstboot,networkd-persistent-storage,random-seed,sysctl,udev-load-credentials}.service \
+      systemd-tmpfiles-setup-dev{,-early}.service systemd-{hostnamed,sysext}.socket; do
+      ln -s /dev/null "$out/systemd/system/$unit"
+    done
+    for generator in ${packages.debian}/usr/lib/systemd/system-generators/*; do
+      case $generator in
+      *-fstab-* | *-getty-* | *-ssh-*) ;;
+      *) ln -s /dev/null "$out/systemd/system-generators/''${generator##*/}" ;;
+      esac
+    done
     ln -s /usr/lib/systemd/system/multi-user.target "$out/systemd/system/default.target"
     mkdir "$out/pam.d"
-    for kind in auth account password session; do echo "$kind required pam_permit.so" >"$out/pam.d/common-$kind"; done
-    cp "$out/pam.d/common-session" "$out/pam.d/common-session-noninteractive"
+    for kind in account auth password session session-noninteractive; do
+      echo "''${kind%%-*} required pam_unix.so" >"$out/pam.d/common-$kind"
+    done
   '';
 
   # Tiny's, which mounts what the host's parameters name and goes on with their init.
