@@ -1,27 +1,34 @@
 #!@busybox@/bin/busybox sh
-# As NixOS's own init: makes the system of what is in the store, then goes on as systemd.
+# What NixOS's initrd and init do: makes the system of what is in the store, then goes on as systemd.
 debian=@debian@
 system=@system@
+root=@root@
 
-# All but sh's own is busybox's.
-make() {
-	mkdir -p dev etc proc root run sys tmp var
-	chmod 700 root
-	chmod 1777 tmp
-	ln -s $debian/usr usr
-	for name in bin sbin lib64; do ln -s usr/$name $name; done
-	cp -a $debian/etc/. $system/etc/. etc/
-	chmod -R u+w etc
-	cp usr/share/base-passwd/passwd.master etc/passwd
-	cp usr/share/base-passwd/group.master etc/group
+b() { @busybox@/bin/busybox "$@"; }
+
+first() {
+	b mkdir -p dev etc proc root run sys tmp var/log/journal
+	b chmod 700 root
+	b chmod 1777 tmp
+	b ln -s $debian/usr usr
+	for name in bin sbin lib64; do b ln -s usr/$name $name; done
+	# Where the host loads the kernel, the image has this link already.
+	[ -e lib ] || b ln -s $system/kernel-modules/lib lib
+	b cp -a $debian/etc/. $system/etc/. etc/
+	b chmod -R u+w etc
+	b cp usr/share/base-passwd/passwd.master etc/passwd
+	b cp usr/share/base-passwd/group.master etc/group
 	usr/bin/systemd-sysusers
-	# What a first boot of Debian's does besides takes minutes where the processor is emulated.
-	touch etc/.updated var/.updated
+	# What Debian does at a first boot takes long where the processor is emulated.
+	b touch etc/.updated var/.updated
 }
 
 cd /
-export PATH=/none
-for name in mkdir chmod ln cp touch; do alias $name="@busybox@/bin/busybox $name"; done
-[ -e etc/passwd ] || make
-unset PATH
+[ -e etc/.updated ] || first
+b mount -t devtmpfs dev dev
+b mount -t proc proc proc
+b mount -t sysfs sys sys
+# udev in NixOS's initrd leaves it, and growpart looks for it before udev is there again.
+b mkdir -p "${root%/*}"
+b ln -s "$(b findfs "LABEL=${root##*/}")" "$root"
 exec usr/lib/systemd/systemd

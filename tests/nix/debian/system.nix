@@ -143,6 +143,7 @@ runCommand "nixos-system-debian"
     ln -s "$linux" "$out/kernel-modules"
     ln -s "$etc" "$out/etc"
     printf %s "$params" >"$out/kernel-params"
-    sed -e "s,@busybox@,${packages.busybox},; s,@debian@,${packages.debian},; s,@system@,$out," ${./init.sh} >"$out/init"
+    sed -e "s,@busybox@,${packages.busybox},; s,@debian@,${packages.debian},; s,@system@,$out,; s,@root@,${root.device}," \
+      ${./init.sh} >"$out/init"
     chmod 755 "$out/init"
   ''
