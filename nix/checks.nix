@@ -50,7 +50,7 @@ in
   lint = inSource "lint" [ python pkgs.ruff pkgs.shellcheck ] ''
     ruff check --no-cache .
     lint-imports --no-cache
-    shellcheck -x scripts/* nixos-module/*.sh templates/*/test
+    shellcheck -x scripts/* nixos-module/*.sh tests/nix/debian/*.sh templates/*/test
   '';
 
   unit = inSource "unit" [ python ] "python -m pytest -q -p no:cacheprovider tests/unit";

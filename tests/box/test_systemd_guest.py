@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.box.box import Box
-from tests.debian import FACTS, FILE, NIX_CONFIG, check_facts, configuration, image_args
+from tests.debian import FACTS, FILE, NIX_CONFIG, check_facts, configuration, image_args, packages
 
 if "VIRSHLE_TEST_GUEST" not in os.environ:
     pytest.skip("takes a quarter of an hour where the box is emulated; VIRSHLE_TEST_GUEST=1", allow_module_level=True)
@@ -28,7 +28,7 @@ _SECONDS = 1800
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made on this machine: the box has no network."""
     folder = tmp_path_factory.mktemp("guest")
-    args = image_args(folder / "apt", "kernel")
+    args = image_args(packages(folder), "kernel")
     words = [word for name, value in args.items() for word in ("--argstr", name, value)]
     argv = ["nix-build", "--option", "build-users-group", "", str(FILE), *words, "-o", str(folder / "image")]
     done = subprocess.run(argv, env=os.environ | {"NIX_CONFIG": NIX_CONFIG}, text=True, capture_output=True)
@@ -63,6 +63,6 @@ def test_it_boots_says_so_and_is_what_the_module_declares(debian: Box, hyperviso
     done = debian.v("ssh", "web", FACTS)
     assert done.stderr == ""
     check_facts(done.stdout, info, debian.read(f"{info['folder']}/known_hosts"))
-    debian.wait_until(lambda: "root@web" in debian.v("logs", "web").stdout)
+    debian.wait_until(lambda: "-bash-" in debian.v("logs", "web").stdout)
     assert "stopped web gracefully" in debian.v("stop", "web", "--timeout", "300", timeout=_SECONDS).stderr
     debian.run(["e2fsck", "-fn", f"{info['folder']}/disk/os"])

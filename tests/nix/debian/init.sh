@@ -1,4 +1,5 @@
 #!@busybox@/bin/busybox sh
+# shellcheck shell=dash disable=SC2239 # the system's maker fills in what is between the @
 # What NixOS's initrd and init do: makes the system of what is in the store, then goes on as systemd.
 debian=@debian@
 system=@system@

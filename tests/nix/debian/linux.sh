@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # they are the derivation's
 # Makes $out with bzImage and lib/modules from the kernel's packages.
+set -eu
 mkdir tree applets
 for deb in $debs; do dpkg-deb -x "$deb" tree; done
 mkdir -p "$out"
@@ -22,4 +23,5 @@ done
 cp modules.builtin modules.builtin.modinfo modules.order "$kept/"
 # udev reads tables of a kind that only kmod writes: the guest's own, by its own loader.
 libraries=$(echo "$debian"/usr/lib/*-linux-gnu)
-"$libraries"/ld-linux-*.so.? --argv0 depmod --library-path "$libraries" "$debian/usr/bin/kmod" -b "$out" "$version"
+loader=$(echo "$libraries"/ld-linux-*.so.?)
+"$loader" --argv0 depmod --library-path "$libraries" "$debian/usr/bin/kmod" -b "$out" "$version"

@@ -119,7 +119,11 @@ in
   bash = package "bash" [ "bash" ];
   coreutils = package "coreutils" [ "coreutils" ];
   findutils = package "findutils" [ "findutils" ];
-  gawk = package "gawk" [ "mawk" ];
+  # Debian gives it this name when it is installed.
+  gawk = runCommand "gawk" { } ''
+    mkdir -p "$out/bin"
+    ln -s ${debian}/usr/bin/mawk "$out/bin/awk"
+  '';
   gnugrep = package "gnugrep" [ "grep" ];
   gnused = package "gnused" [ "sed" ];
   growpart = package "cloud-utils" [ "cloud-guest-utils" ];
