@@ -49,6 +49,7 @@ def packages(folder: Path) -> Path:
     missing = [name for name in _PROGRAMS if shutil.which(name, path=_PATH) is None]
     if missing:
         pytest.skip(f"SKIPPED LOUDLY: no {', '.join(missing)} to make a Debian guest with")
+    find_nixpkgs()  # or skips, before anything is fetched
     file = folder / "debs.json"
     file.write_text(json.dumps(_asked(folder), indent=1))
     return file

@@ -104,11 +104,11 @@ in
         python = ''
           import json, sys
           closure = json.load(open(".attrs.json"))["closure"]
-          with open(f"{sys.argv[1]}/store-paths", "w") as paths, open(f"{sys.argv[1]}/registration", "w") as registration:
-              for member in closure:
-                  refs = member["references"]
-                  print(member["path"], file=paths)
-                  print(member["path"], member["narHash"], member["narSize"], "", len(refs), *refs, sep="\n", file=registration)
+          paths, registration = (open(f"{sys.argv[1]}/{name}", "w") for name in ("store-paths", "registration"))
+          for member in closure:
+              path, refs = member["path"], member["references"]
+              print(path, file=paths)
+              print(path, member["narHash"], member["narSize"], "", len(refs), *refs, sep="\n", file=registration)
         '';
       }
       ''

@@ -92,12 +92,13 @@ let
     ${each (name: unit: lib.concatStrings (links "${name}.service" unit)) config.systemd.services}
     ${each (name: unit: lib.concatStrings (links "${name}.socket" unit)) config.systemd.sockets}
     ${lib.optionalString config.networking.useNetworkd "link multi-user.target.wants systemd-networkd.service"}
-    ${each (name: target: "mkdir -p $out/systemd/system-generators && ln -s ${target} $out/systemd/system-generators/${name}\n") config.systemd.generators}
+    mkdir "$out/systemd/system-generators"
+    ${each (name: target: "ln -s ${target} $out/systemd/system-generators/${name}\n") config.systemd.generators}
     ${put "fstab" (each fileSystem config.fileSystems)}
     ${put "ssh/sshd_config" sshd}
-    ${lib.optionalString (getty.autologinUser != null) (put "systemd/system/serial-getty@.service.d/autologin.conf" autologin)}
+    ${put "systemd/system/serial-getty@.service.d/autologin.conf" autologin}
     # Of Debian's units only those that others pull in, as on NixOS; and none that asks whoever sits at the console, or
-    # takes a second where the processor is emulated and is not what is tested here.
+    # takes a second where the processor is emulated and is not what is tested.
     ${put "systemd/system-preset/00-none.preset" "disable *\n"}
     for unit in dev-{hugepages,mqueue}.mount kmod-static-nodes.service ldconfig.service modprobe@drm.service \
       proc-sys-fs-binfmt_misc.automount sys-fs-fuse-connections.mount sys-kernel-{config,debug,tracing}.mount \
@@ -143,7 +144,7 @@ runCommand "nixos-system-debian"
     ln -s "$linux" "$out/kernel-modules"
     ln -s "$etc" "$out/etc"
     printf %s "$params" >"$out/kernel-params"
-    sed -e "s,@busybox@,${packages.busybox},; s,@debian@,${packages.debian},; s,@system@,$out,; s,@root@,${root.device}," \
+    sed "s,@busybox@,${packages.busybox},; s,@debian@,${packages.debian},; s,@system@,$out,; s,@root@,${root.device}," \
       ${./init.sh} >"$out/init"
     chmod 755 "$out/init"
   ''
