@@ -14,12 +14,13 @@ fi
 address=$(cat "${CREDENTIALS_DIRECTORY:-/nonexistent}/vmm.notify_socket" 2>/dev/null || true)
 case $address in
 vsock-stream:*)
-	# One connection, one message. Where nobody listens it is not heard, and that is all.
-	printf '%s\n' "${message[@]}" | timeout 5 socat -u - "VSOCK-CONNECT:${address#*:}" || echo "the host does not listen"
+	# One connection, one message. Where nobody listens it is not heard, and that is all: at once, but a program alone may
+	# take seconds to begin where the processor is emulated.
+	printf '%s\n' "${message[@]}" | timeout 60 socat -u - "VSOCK-CONNECT:${address#*:}" || echo "the host does not listen"
 	;;
 esac
 
 # A port whose other end nobody reads blocks for ever.
 if [ -e "$PORT" ]; then
-	printf '%s\n' "${message[@]}" STATUS=Ready. READY=1 | timeout 5 tee "$PORT" >/dev/null
+	printf '%s\n' "${message[@]}" STATUS=Ready. READY=1 | timeout 60 tee "$PORT" >/dev/null
 fi

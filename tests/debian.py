@@ -71,15 +71,17 @@ def configuration(file: str, args: dict[str, str], hypervisor: str, net: bool) -
     )
 
 
-def check_facts(said: str, info: dict[str, Any], known: str) -> None:
-    """`said`: what FACTS prints. `info`: of `v info --format json`. `known`: the VM's known_hosts."""
+def check_facts(said: str, info: dict[str, Any], told: str, known: str) -> None:
+    """`said`: what FACTS prints. `info`: of `v info --format json`. `told`: what the guest said of itself. `known`: the
+    VM's known_hosts."""
     facts = dict(line.split("=", 1) for line in said.splitlines())
     assert facts["failed"] == ""
     assert set(facts["units"].split()) == {"active"}
     assert facts["name"] == info["name"]
     # Of the image there is none; systemd takes the machine's.
     assert facts["machine"] == info["uuid"].replace("-", "")
-    # It was told before anybody came by ssh.
+    # Told before anybody came by ssh, and before it was ready.
+    assert f"X_VIRSHLE_SSH_HOST_KEY={facts['key']}\n" in told.partition("READY=1")[0]
     assert known.split()[1:] == facts["key"].split()
     assert int(facts["root"]) > 0.85 * SIZE, "the file system was not grown to the template's size"
     # Of the kernel that runs, by the link where kmod looks.

@@ -56,13 +56,14 @@ def debian(box: Box, hypervisor: str, image: Path) -> Iterator[Box]:
 
 def test_it_boots_says_so_and_is_what_the_module_declares(debian: Box, hypervisor: str) -> None:
     """Ready and ssh come by vsock alone; on cloud-hypervisor ready is systemd's own word."""
-    told = debian.v("create", "-t", "debian", "web", "--start", "--wait", "--timeout", str(_SECONDS), timeout=_SECONDS)
-    assert "web to say that it is ready" in told.stderr
+    made = debian.v("create", "-t", "debian", "web", "--start", "--wait", "--timeout", str(_SECONDS), timeout=_SECONDS)
+    assert "web to say that it is ready" in made.stderr
     info = debian.info()
     assert (info["run"]["hypervisor"], info["run"]["accelerator"]) == (hypervisor, "kvm")
     done = debian.v("ssh", "web", FACTS)
     assert done.stderr == ""
-    check_facts(done.stdout, info, debian.read(f"{info['folder']}/known_hosts"))
+    told = debian.run("cat /run/virshle/vm/*/ready").stdout
+    check_facts(done.stdout, info, told, debian.read(f"{info['folder']}/known_hosts"))
     debian.wait_until(lambda: "-bash-" in debian.v("logs", "web").stdout)
     assert "stopped web gracefully" in debian.v("stop", "web", "--timeout", "300", timeout=_SECONDS).stderr
     debian.run(["e2fsck", "-fn", f"{info['folder']}/disk/os"])

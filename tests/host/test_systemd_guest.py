@@ -26,16 +26,16 @@ def test_it_boots_says_so_and_is_what_the_module_declares(bare: Host, debs: Path
     bare.configure(configuration(str(FILE), image_args(debs, boot), "qemu", net=True))
     bare.env["NIX_CONFIG"] = NIX_CONFIG
     assert "built debian" in bare.v("image", "build", "debian", timeout=900).stderr
-    told = bare.v("create", "-t", "debian", "web", "--start", "--wait", "--timeout", "600", timeout=900).stderr
-    assert "web to say that it is ready" in told
+    made = bare.v("create", "-t", "debian", "web", "--start", "--wait", "--timeout", "600", timeout=900).stderr
+    assert "web to say that it is ready" in made
 
     info = json.loads(bare.v("info", "web", "--format", "json").stdout)
     assert info["boot"]["kind"] == ("kernel" if boot == "kernel" else "firmware")
     firmware = 'echo "firmware=$([ -d /sys/firmware/efi ] && echo efi)"\n'
     done = bare.v("ssh", "web", FACTS + firmware)
     assert done.stderr == ""
-    (known,) = bare.state.glob("vm/*/known_hosts")
-    check_facts(done.stdout, info, known.read_text())
+    (told,), (known,) = bare.run.glob("vm/*/ready"), bare.state.glob("vm/*/known_hosts")
+    check_facts(done.stdout, info, told.read_text(), known.read_text())
     assert ("firmware=efi" in done.stdout) == (boot == "efi")
 
     # Root is logged in where the log is kept, at a prompt.
