@@ -19,8 +19,9 @@ SUITE = "trixie"
 NIX_CONFIG = "sandbox = false\nsubstituters ="
 """This machine's programs make the image, and no cache has it."""
 _WITH_WHAT_THEY_NEED = (
-    *("base-files", "base-passwd", "bash", "coreutils", "findutils", "grep", "sed", "util-linux", "mount", "login"),
-    *("libpam-modules", "systemd-sysv", "udev", "dbus", "kmod", "openssh-server", "socat", "mtools", "fdisk"),
+    *("base-files", "base-passwd", "bash", "coreutils", "dash", "dbus", "fdisk", "findutils", "grep", "kmod"),
+    *("libpam-modules", "login", "mount", "mtools", "openssh-server", "sed", "socat", "systemd-sysv", "udev"),
+    "util-linux",
 )
 _KERNEL = "linux-image-cloud-amd64"
 # growpart without the Python that comes along.
