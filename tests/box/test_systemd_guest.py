@@ -13,7 +13,7 @@ from tests.box.box import Box
 from tests.debian import FACTS, FILE, NIX_CONFIG, check_facts, configuration, image_args, packages
 
 if "VIRSHLE_TEST_GUEST" not in os.environ:
-    pytest.skip("takes a quarter of an hour where the box is emulated; VIRSHLE_TEST_GUEST=1", allow_module_level=True)
+    pytest.skip("takes ten minutes where the box is emulated; VIRSHLE_TEST_GUEST=1", allow_module_level=True)
 
 COPY = (
     '{ folder }: derivation { name = "debian"; system = builtins.currentSystem; builder = "/bin/sh"; '
