@@ -59,8 +59,10 @@ class Listen:
             with suppress(OSError):
                 connection, _ = listener.accept()
                 with connection:
-                    # Who only looks whether somebody listens says nothing.
-                    if message := _message(connection):
+                    message = _message(connection)
+                    # Who only looks whether somebody listens says nothing. systemd tells twice a second what it waits
+                    # for, which in a slow boot would leave no room for what matters.
+                    if any(not line.startswith(b"STATUS=") for line in message.splitlines()):
                         self._keep(message)
 
     def _keep(self, message: bytes) -> None:

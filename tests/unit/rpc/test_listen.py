@@ -39,9 +39,17 @@ def test_each_message_is_appended_in_lines(path: Path, file: Path) -> None:
     assert Listen(path, file).send() == {}
     _say(path, b"X_A=1\nREADY=1")
     assert file.read_bytes() == b"X_A=1\nREADY=1\n"
-    _say(path, b"STATUS=up\n")
-    assert file.read_bytes() == b"X_A=1\nREADY=1\nSTATUS=up\n"
+    _say(path, b"X_B=2\nSTATUS=up\n")
+    assert file.read_bytes() == b"X_A=1\nREADY=1\nX_B=2\nSTATUS=up\n"
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_long_boots_progress_leaves_room_for_its_end(path: Path, file: Path) -> None:
+    Listen(path, file).send()
+    for _ in range(30):
+        _say(path, b"STATUS=User job systemd-growfs.service/start running " + b"x" * 4096)
+    _say(path, b"READY=1")
+    assert file.read_bytes() == b"READY=1\n"
 
 
 def test_the_vmm_may_connect_whoever_it_runs_as(path: Path, file: Path) -> None:
