@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +46,20 @@ def is_imported(node: Node, name: str) -> bool:
     return node.config.origins["image", name] == IMPORTED
 
 
-def hold_image(node: Node, apply: Apply, name: str) -> None:
-    """So that nobody builds it anew or lets go of it while it is cloned."""
-    folder = node.layout.image(name)
-    if folder.is_dir():
-        node.hold(apply, folder, shared=True)
+def hold_images(node: Node, apply: Apply, names: Iterable[str], *, shared: bool = False) -> list[str]:
+    """Those whose folders are there, and nobody else's until the end of `apply`: none is built anew or let go of.
+
+    Whoever holds several takes them here, in the order of their names: two who took them in orders of their own could
+    wait for each other. `shared`: to clone from them, which many do at once.
+    """
+    return [name for name in sorted({*names}) if _hold(node, apply, node.layout.image(name), shared=shared)]
+
+
+def _hold(node: Node, apply: Apply, folder: Path, *, shared: bool) -> bool:
+    while folder.is_dir():
+        if node.hold(apply, folder, shared=shared):
+            return True
+    return False
 
 
 def image_source(node: Node, name: str) -> Source:

@@ -9,6 +9,7 @@ from virshle.errors import VirshleError
 from virshle.image import built
 from virshle.model.units import format_size
 from virshle.plan import Plan
+from virshle.service.image import hold_images
 from virshle.service.image_import import removal, tidy_images
 from virshle.service.image_list import sizes, used_by
 from virshle.service.node import Node
@@ -32,23 +33,19 @@ def collect(node: Node) -> Collected:
     """
     done = Collected([], {})
     tidy_images(node)
-    users = used_by(node)
+    users, unnamed = used_by(node), _unnamed(node)
     with node.apply() as apply:
-        for name in _unnamed(node):
+        # Whoever clones from one or builds it holds its lock, and may have made a VM of it meanwhile.
+        held = hold_images(node, apply, [name for name in unnamed if name not in users])
+        users = used_by(node)
+        for name in unnamed:
             if name in users:
                 done.kept[name] = users[name]
-                continue
-            folder = node.layout.image(name)
-            if node.dry_run is not None:
-                node.dry_run(f"# {name}: {_described(name, folder)}")
-            # Whoever clones from it or builds it holds its lock, and may have made a VM of it meanwhile.
-            if not node.hold(apply, folder):
-                continue
-            if made := used_by(node).get(name):
-                done.kept[name] = made
-                continue
-            apply(Plan(name, removal(node, name)))
-            done.gone.append(name)
+            elif name in held:
+                if node.dry_run is not None:
+                    node.dry_run(f"# {name}: {_described(name, node.layout.image(name))}")
+                apply(Plan(name, removal(node, name)))
+                done.gone.append(name)
         apply.commit()
     return done
 

@@ -27,6 +27,7 @@ from virshle.image import Record
 from virshle.image.found import record_file
 from virshle.model.names import check_file_name
 from virshle.plan import Apply, Plan, Step, Write, run
+from virshle.service.image import hold_images
 from virshle.service.image_list import used_by
 from virshle.service.node import Node
 from virshle.store.read import unfinished_images
@@ -125,10 +126,9 @@ def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> N
     for name in names:
         _check_deletable(node, name, force=force)
     with node.apply() as apply:
+        # Whoever clones from one or builds it holds its lock, and may have made a VM of it meanwhile, or let it go.
+        hold_images(node, apply, names)
         for name in names:
-            # Whoever clones from it or builds it holds its lock, and may have made a VM of it meanwhile, or let it go.
-            if not node.hold(apply, node.layout.image(name)):
-                raise ConflictError(f"image {name!r} went meanwhile", hint="v image ls shows what there is")
             _check_deletable(node, name, force=force)
         for name in names:
             apply(Plan(name, removal(node, name)))

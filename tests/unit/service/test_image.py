@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from virshle.image.found import record_file
 from virshle.model.vm import Pin
 from virshle.nix import NixHost
 from virshle.plan import Apply
-from virshle.service.image import Update, build, ensure_built, hold_image, image_source, update
+from virshle.service.create import Order, create
+from virshle.service.image import Update, build, ensure_built, hold_images, image_source, update
 from virshle.service.image_gc import Collected, collect
+from virshle.service.image_import import delete_images
 from virshle.service.image_list import image_rows
 from virshle.service.node import Node
 from virshle.store import Layout
@@ -347,13 +351,64 @@ def test_an_image_is_locked_while_it_is_cloned_and_cannot_be_let_go_of(
 ) -> None:
     build(node, "flake")
     with node.apply() as apply:
-        hold_image(node, apply, "flake")
-        hold_image(node, apply, "flake")  # others may clone it too
+        # What was never built cannot be held.
+        assert hold_images(node, apply, ["tiny", "flake"], shared=True) == ["flake"]
+        assert hold_images(node, apply, ["flake"], shared=True) == ["flake"]  # others may clone it too
         assert try_lock(layout.image("flake")) is None
-        hold_image(node, apply, "tiny")  # never built: nothing to hold
     lock = try_lock(layout.image("flake"))
     assert lock is not None
     lock.release()
+
+
+def test_whoever_locks_several_images_does_so_in_the_same_order(
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two could wait for each other."""
+    disks = "".join(f'[[template.vm.disk]]\nname = "{name}"\nimage = "{name}"\n' for name in ("b", "a"))
+    images = "".join(f'[[image]]\nname = "{name}"\nnix = ".#x"\n' for name in ("b", "a"))
+    layout.paths.config.write_text(f'{images}[[template.vm]]\nname = "two"\n{disks}')
+    locked: list[str] = []
+    real = Node.hold
+
+    def hold(self: Node, apply: Apply, folder: Path, **more: Any) -> bool:
+        if folder.parent == layout.images:
+            locked.append(folder.name)
+        return real(self, apply, folder, **more)
+
+    def order(act: Callable[[Node], object], config: str = images) -> list[str]:
+        for name in ("b", "a"):
+            ensure_built(Node(layout.paths), name)
+        layout.paths.config.write_text(config)
+        locked.clear()
+        act(Node(layout.paths))
+        return locked.copy()
+
+    monkeypatch.setattr(Node, "hold", hold)
+    assert order(lambda node: create(node, Order("two", "web")), layout.paths.config.read_text()) == ["a", "b"]
+    assert order(lambda node: delete_images(node, ["b", "a"], force=True)) == ["a", "b"]
+    shutil.rmtree(layout.vm(Node(layout.paths).store.find("web").uuid))
+    assert order(collect) == ["a", "b"]
+
+
+def test_an_image_that_was_replaced_while_it_was_waited_for_is_held_all_the_same(
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(node, "flake")
+    folder = layout.image("flake")
+    real = Node.hold
+
+    def hold(self: Node, apply: Apply, folder: Path, **more: Any) -> bool:
+        monkeypatch.setattr(Node, "hold", real)
+        lock = Lock(folder)
+        folder.rename(folder.with_name(".del-flake"))  # by another, who let go of it
+        folder.mkdir()  # and a third wants it
+        apply.hold(lock)
+        return lock.still(folder)
+
+    monkeypatch.setattr(Node, "hold", hold)
+    with node.apply() as apply:
+        assert hold_images(node, apply, ["flake"]) == ["flake"]
+        assert try_lock(folder) is None
 
 
 def test_a_relative_image_begins_in_the_folder_of_the_configuration(
