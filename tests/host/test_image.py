@@ -167,6 +167,22 @@ def test_gc_lets_go_of_what_no_template_names(bare: Host) -> None:
     assert bare.folders("image") == set()
 
 
+def test_gc_keeps_what_another_project_names(bare: Host) -> None:
+    image_of(bare, "/bin/dd if=/dev/zero of=$out bs=1048576 count=1")
+    bare.v("image", "build", "own")
+    mine = bare.config
+    bare.env["VIRSHLE_CONFIG"] = str(bare.folder / "other.toml")
+    (bare.folder / "other.toml").write_text("")
+    for words in (["--dry-run"], []):
+        assert f"kept own, which no template names here: {mine} names it" in bare.v("image", "gc", *words).stderr
+    assert "is another project's too" in bare.v("image", "delete", "own", code=5).stderr
+    assert bare.folders("image") == {"own"}
+    mine.unlink()
+    assert f"forget a configuration that is gone: {mine}" in bare.v("image", "gc", "--dry-run").stdout
+    assert "let go of own" in bare.v("image", "gc").stderr
+    assert (bare.folders("image"), bare.folders("config")) == (set(), set())
+
+
 @pytest.mark.parametrize("number", ["INT", "KILL"])
 def test_an_interrupted_build_leaves_no_half_image(bare: Host, number: str) -> None:
     # A time nobody else sleeps, to know the builder by.

@@ -15,6 +15,7 @@ from virshle.nix import NixHost, deriver, find_nix
 from virshle.plan import Apply, Plan, run
 from virshle.service.node import Node
 from virshle.service.recipe import recipe
+from virshle.service.share import note_config
 from virshle.store.layout import image_link
 from virshle.template import Source
 
@@ -30,6 +31,8 @@ def ensure_built(node: Node, name: str) -> None:
     image = node.config.image(name)
     if image.path is None and not _is_current(node, image):
         build(node, name, again=False)
+    else:
+        note_config(node)
 
 
 def _is_current(node: Node, image: ImageConfig) -> bool:
@@ -129,6 +132,7 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
     nix = nix_of(node)
     folder = node.layout.image(name)
     node.folders()
+    note_config(node)
     with node.apply() as apply:
         # One builds; whoever else wants it waits, and finds it built, or finds its folder let go of.
         while True:

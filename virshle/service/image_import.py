@@ -30,6 +30,7 @@ from virshle.plan import Apply, Plan, Step, Write, run
 from virshle.service.image import hold_images
 from virshle.service.image_list import used_by
 from virshle.service.node import Node
+from virshle.service.share import elsewhere
 from virshle.store.read import unfinished_images
 
 
@@ -120,8 +121,8 @@ def _commit(node: Node, name: str, file: Path, staged: Path) -> list[Step]:
 
 
 def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> None:
-    """Raises NotFoundError, and ConflictError where a template names one or, without `force`, VMs were made of it;
-    then none was deleted."""
+    """Raises NotFoundError, and ConflictError where a template names one or, without `force`, VMs were made of it or
+    another configuration names it; then none was deleted."""
     names = sorted({*names})
     for name in names:
         _check_deletable(node, name, force=force)
@@ -159,6 +160,11 @@ def _check_deletable(node: Node, name: str, *, force: bool) -> None:
         raise ConflictError(
             f"image {name!r} is named by template {', '.join(templates)}, and nothing was deleted",
             hint=f"take it out of {node.paths.config} first",
+        )
+    if not force and (other := elsewhere(node).names(name)):
+        raise ConflictError(
+            f"image {name!r} is another project's too: {other}; nothing was deleted",
+            hint=f"if that needs it no more: v image delete --force {name}",
         )
     if (vms := used_by(node).get(name)) and not force:
         raise ConflictError(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import make_vm, put_vm
-from virshle.errors import ConfigError, HostError, NotFoundError
+from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError
 from virshle.exec import Command, Result
 from virshle.fs import Lock, try_lock
 from virshle.image import read_record
@@ -253,7 +253,7 @@ def test_images_that_no_template_names_are_let_go_of(node: Node, nix: FakeNix, l
 def test_an_image_of_which_vms_were_made_is_kept_and_they_are_named(node: Node, nix: FakeNix, layout: Layout) -> None:
     build(node, "flake")
     put_vm(layout, make_vm(origin={"image": "flake", "source": ".#x"}))
-    assert collect(node) == Collected([], {"flake": ["web"]})
+    assert collect(node) == Collected([], {"flake": "web was made of it"})
     assert image_link(layout.image("flake")).is_symlink()
 
 
@@ -286,6 +286,76 @@ def test_what_another_configuration_means_by_the_same_words_is_built(
     assert len(nix) == builds
     ensure_built(Node(replace(layout.paths, config=other)), "flake")
     assert len(nix) == builds + 1
+
+
+def _project(layout: Layout, name: str, text: str) -> Node:
+    """Another configuration over the same state folder, with the image `flake`."""
+    file = layout.paths.config.parent / name / "virshle.toml"
+    file.parent.mkdir()
+    file.write_text(f'[[image]]\nname = "flake"\nnix = ".#x"\n{text}')
+    return Node(replace(layout.paths, config=file))
+
+
+_NAMES_IT = '[[template.vm]]\nname = "t"\n[[template.vm.disk]]\nname = "os"\nimage = "flake"\n'
+
+
+def test_what_another_project_names_is_kept_and_it_is_told_who(node: Node, nix: FakeNix, layout: Layout) -> None:
+    other = _project(layout, "other", _NAMES_IT)
+    ensure_built(other, "flake")
+    file = other.paths.config
+    assert collect(node) == Collected([], {"flake": f"{file} names it"})
+    with pytest.raises(ConflictError, match="names it") as caught:
+        delete_images(node, ["flake"])
+    assert "--force flake" in caught.value.hint
+    file.write_text(file.read_text().replace(_NAMES_IT, ""))
+    assert collect(node) == Collected(["flake"], {})
+
+
+def test_who_clones_what_another_built_names_it_too(node: Node, nix: FakeNix, layout: Layout) -> None:
+    ensure_built(_project(layout, "first", ""), "flake")
+    second = _project(layout, "second", _NAMES_IT.replace("flake", "tiny") + _NAMES_IT.replace('"t"', '"u"'))
+    link = layout.image("flake") / "image.json"
+    link.write_text(link.read_text().replace("/first#", "/second#"))
+    builds = len(nix)
+    create(second, Order("u", "web"))
+    assert len(nix) == builds
+    shutil.rmtree(layout.vm(node.store.find("web").uuid))
+    assert collect(node).kept == {"flake": f"{second.paths.config} names it"}
+
+
+def test_a_project_that_is_gone_names_nothing_and_is_forgotten(node: Node, nix: FakeNix, layout: Layout) -> None:
+    other = _project(layout, "other", _NAMES_IT)
+    ensure_built(other, "flake")
+    shutil.rmtree(other.paths.config.parent)
+    shown: list[str] = []
+    collect(replace(node, dry_run=shown.append))
+    assert any(f"forget a configuration that is gone: {other.paths.config}" in text for text in shown)
+    assert len(list(layout.configs.iterdir())) == 1
+    assert collect(node) == Collected(["flake"], {})
+    assert list(layout.configs.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["[[", '[[template.vm]]\nname = "t"\n[[template.vm.disk]]\nname = "os"\nimage = "typo"\n']
+)
+def test_one_that_cannot_be_read_may_name_anything(node: Node, nix: FakeNix, layout: Layout, text: str) -> None:
+    other = _project(layout, "other", "")
+    ensure_built(other, "flake")
+    other.paths.config.write_text(text)
+    assert f"{other.paths.config} may name it, and cannot be read: " in collect(node).kept["flake"]
+
+
+def test_what_is_built_in_needs_no_note(node: Node, nix: FakeNix, layout: Layout) -> None:
+    layout.paths.config.unlink()
+    build(Node(layout.paths), "nixos")
+    assert list(layout.configs.iterdir()) == []
+
+
+def test_a_configuration_is_noted_once(node: Node, nix: FakeNix, layout: Layout, host: FakeHost) -> None:
+    for _ in range(2):
+        build(node, "flake")
+    assert [argv[0] for argv in host.calls].count("ln") == 1
+    assert [link.readlink() for link in layout.configs.iterdir()] == [layout.paths.config]
 
 
 def test_what_we_did_not_build_is_not_deleted(node: Node, layout: Layout) -> None:
