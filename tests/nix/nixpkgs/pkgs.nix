@@ -88,6 +88,7 @@ let
     "e2fsprogs"
     "fakeroot"
     "findutils"
+    "fish"
     "installShellFiles"
     "mtools"
     "nix"
@@ -102,6 +103,7 @@ let
     "sqlite"
     "strace"
     "util-linux"
+    "zsh"
   ] package
   // {
     inherit lib python3Packages runCommand;
