@@ -15,6 +15,8 @@ import pytest
 from tests.host.host import Host
 from virshle.model.arch import host_arch
 
+pytestmark = pytest.mark.nix
+
 SCRIPT = "/bin/dd if=/dev/zero of=$out bs=1048576 count={size}"
 FLAKE = """{{ outputs = {{ self }}: {{
   image = derivation {{ name = "x"; builder = "/bin/sh"; system = "{system}"; args = [ "-c" "{script}" ]; }};
@@ -184,7 +186,7 @@ def test_what_no_flake_built_is_built_by_its_derivation_again(host: Host, name: 
         ("./flake#imgae", ("imgae", "nix flake show")),
         ("./flake#nixosConfigurations.bare", ("virshleImage", "nixosModules.guest")),
         ("./flake#nixosConfigurations.wrong", ("A definition for option `x' is not of type `string'",)),
-        ("./flake#nixosConfigurations.web.config.system", ("is not a derivation",)),
+        ("./flake#nixosConfigurations.web.config.system", ("config.system", "name an attribute that is a package")),
         ("./flake#nixosConfigurations.wbe", ("wbe",)),
         ("path:./flake?narHash=sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=#image", ("mismatch", "pinned")),
         ("no-such-registry-entry#image", ("no-such-registry-entry",)),

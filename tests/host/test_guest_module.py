@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.nix
+
 NIX = Path(__file__).parents[1] / "nix"
 GOLDEN = NIX / "golden"
 QUIET = ("--option", "build-users-group", "")
