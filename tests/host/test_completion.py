@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from tests.host.host import LONG, Host, V
 from tests.host.test_kill import one_image
 
 DOCS = Path(__file__).parents[2] / "docs"
+_RUN = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMPLETE = """
-source /dev/stdin <<<"$(v completion bash)"
+source ~/.local/share/bash-completion/completions/v
 complete -p v
 COMP_WORDS=($1 "$2") COMP_CWORD=${#COMP_WORDS[@]}
 COMP_CWORD=$((COMP_CWORD - 1))
@@ -39,10 +41,13 @@ print -r -- ${${said##*<}%%>*}
 
 @pytest.fixture
 def env(bare: Host) -> dict[str, str]:
-    """Of a host with the template `plain` and the VM `web`."""
+    """Of a host with the template `plain` and the VM `web`, where completion is installed as its page has it."""
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
-    return bare.environment() | {"PATH": f"{V.parent}:{os.environ['PATH']}"}
+    env = bare.environment() | {"PATH": f"{V.parent}:{os.environ['PATH']}"}
+    (block,) = _RUN.findall((DOCS / "commands.md").read_text())
+    subprocess.run(["bash", "-euc", block], env=env, check=True)
+    return env
 
 
 def shell(env: dict[str, str], *argv: str) -> str:
@@ -51,18 +56,7 @@ def shell(env: dict[str, str], *argv: str) -> str:
     return subprocess.run(argv, env=env, text=True, capture_output=True, check=True, timeout=LONG).stdout
 
 
-def install(env: dict[str, str], kind: str, file: str) -> None:
-    """As docs/commands.md has it."""
-    assert f"v completion {kind} >~/{file}" in (DOCS / "commands.md").read_text()
-    path = Path(env["HOME"], file)
-    path.parent.mkdir(parents=True)
-    path.write_text(
-        subprocess.run([str(V), "completion", kind], env=env, check=True, capture_output=True, text=True).stdout
-    )
-
-
 def test_zsh_completes_names(env: dict[str, str]) -> None:
-    install(env, "zsh", ".zfunc/_v")
     for line, whole in (
         ("v start w", "v start web "),
         ("v create -t p", "v create -t plain "),
@@ -73,7 +67,6 @@ def test_zsh_completes_names(env: dict[str, str]) -> None:
 
 
 def test_fish_completes_names(env: dict[str, str]) -> None:
-    install(env, "fish", ".config/fish/completions/v.fish")
     for line, words in (
         ("v start ", ["web"]),
         ("v create -t p", ["plain"]),
