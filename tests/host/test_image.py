@@ -113,6 +113,11 @@ def test_the_builders_log_is_shown_when_it_fails(bare: Host) -> None:
             "/bin/mkdir $out; /bin/dd if=/dev/zero of=$out/disk.raw bs=512 count=1; echo > $out/kernel",
             "has not all of kernel, initrd and cmdline",
         ),
+        (": > $out", "truncated"),
+        ("printf 'QFI\\\\373' > $out; /bin/dd if=/dev/zero bs=508 count=1 >> $out", "is qcow2"),
+        # What a guest would then be given is the author's choice.
+        ("/bin/mkdir $out; /bin/ln -s /etc/hostname $out/disk.raw", "leads out of"),
+        ("/bin/ln -s /etc $out", "leads out of"),
     ],
 )
 def test_what_is_no_image(bare: Host, script: str, part: str) -> None:

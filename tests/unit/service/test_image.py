@@ -195,6 +195,31 @@ def test_a_failed_build_leaves_the_old_one(
     assert image_source(node, "flake").size == 1024
 
 
+def test_a_build_that_made_no_link_is_not_taken_for_the_one_before(
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(node, "flake")
+    before = read_record(layout.image("flake"))
+
+    def other_output(command: Command, *_: object, **__: object) -> Result:
+        if "--out-link" not in command.argv:
+            return nix.follow(command, print)
+        (layout.image("flake") / "result-dev").symlink_to(nix.store)
+        return Result(command, 0, "", "", 0.1)
+
+    monkeypatch.setattr("virshle.exec.follow", other_output)
+    with pytest.raises(ConfigError, match="no output `out`, but dev"):
+        build(node, "flake")
+    assert read_record(layout.image("flake")) == before
+
+
+def test_what_nix_takes_to_be_there_and_is_not_is_told_with_what_mends_it(node: Node, nix: FakeNix) -> None:
+    shutil.rmtree(nix.store)
+    with pytest.raises(HostError, match="is not there") as caught:
+        build(node, "flake")
+    assert f"nix-store --repair-path {nix.store}" in caught.value.hint
+
+
 def test_a_file_is_taken_as_it_is(node: Node, nix: FakeNix, tmp_path: Path) -> None:
     assert image_source(node, "file").path == tmp_path / "file.raw"
     with pytest.raises(ConfigError, match="there is nothing to build"):
