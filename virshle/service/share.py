@@ -39,8 +39,8 @@ def note_config(node: Node) -> None:
     """For whoever uses an image. Raises HostError."""
     file = node.paths.config
     link = node.layout.configs / sha256(bytes(file)).hexdigest()[:16]
-    # What is built in is everybody's.
-    if link.is_symlink() or not file.exists():
+    # What is built in is everybody's; and what `<(...)` gave is another's file, or none, in the next process.
+    if link.is_symlink() or not file.is_file() or file.is_relative_to("/dev") or file.is_relative_to("/proc"):
         return
     node.folders()
     with node.apply() as apply:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from virshle.service.image_gc import Collected, collect
 from virshle.service.image_import import delete_images
 from virshle.service.image_list import image_rows
 from virshle.service.node import Node
+from virshle.service.share import note_config
 from virshle.store import Layout
 from virshle.store.layout import image_link
 
@@ -373,6 +375,15 @@ def test_one_that_cannot_be_read_may_name_anything(node: Node, nix: FakeNix, lay
 def test_what_is_built_in_needs_no_note(node: Node, nix: FakeNix, layout: Layout) -> None:
     layout.paths.config.unlink()
     build(Node(layout.paths), "nixos")
+    assert list(layout.configs.iterdir()) == []
+
+
+def test_what_is_no_file_is_not_noted(node: Node, layout: Layout) -> None:
+    layout.paths.config.unlink()
+    os.mkfifo(layout.paths.config)
+    for config in (layout.paths.config, Path("/dev/null"), Path("/proc/self/status")):
+        note_config(Node(replace(layout.paths, config=config)))
+    node.folders()
     assert list(layout.configs.iterdir()) == []
 
 
