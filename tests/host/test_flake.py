@@ -272,15 +272,18 @@ def test_a_hash_that_is_another_is_told_with_both(bare: Host, flake: Path) -> No
 def test_what_has_no_output_out_is_not_taken_for_what_was_built_before(bare: Host, flake: Path) -> None:
     bare.v("image", "build", "own")
     before = record(bare)
+    script = "for one in {files}; do /bin/dd if=/dev/zero of=$one bs=1048576 count=3; done"
+    attributes = "".join(
+        f'{name} = derivation {{ name = "{name}"; builder = "/bin/sh"; system = "{host_arch().nix}"; '
+        f'outputs = [ {outputs} ]; args = [ "-c" "{script.format(files=files)}" ]; }}; '
+        for name, outputs, files in (("odd", '"dev"', "$dev"), ("two", '"dev" "out"', "$dev $out"))
+    )
     text = (flake / "flake.nix").read_text()
-    script = "/bin/dd if=/dev/zero of=$dev bs=1048576 count=3; /bin/dd if=/dev/zero of=$out bs=1048576 count=3"
-    more = f'other = derivation {{ name = "y"; builder = "/bin/sh"; system = "{host_arch().nix}"; '
-    more += f'outputs = [ "dev" "out" ]; args = [ "-c" "{script}" ]; }};'
-    (flake / "flake.nix").write_text(text.replace("image =", f"{more}\n  image =", 1))
-    configure(bare, "./flake#other")
-    assert "but dev" in bare.v("create", "-t", "own", code=3).stderr
+    (flake / "flake.nix").write_text(text.replace("image =", f"{attributes}\n  image =", 1))
+    configure(bare, "./flake#odd")
+    assert "no output `out`, but dev" in bare.v("create", "-t", "own", code=3).stderr
     assert record(bare) == before
-    configure(bare, "./flake#other.out")
+    configure(bare, "./flake#two.out")
     bare.v("create", "-t", "own", "web")
     assert row(bare)["virtual"] == 3 * 2**20
 
