@@ -281,7 +281,10 @@ def test_what_has_no_output_out_is_not_taken_for_what_was_built_before(bare: Hos
     text = (flake / "flake.nix").read_text()
     (flake / "flake.nix").write_text(text.replace("image =", f"{attributes}\n  image =", 1))
     configure(bare, "./flake#odd")
-    assert "no output `out`, but dev" in bare.v("create", "-t", "own", code=3).stderr
+    # Newer Nix refuses it, older builds what there is.
+    tried = bare.v("create", "-t", "own", code=None)
+    assert tried.returncode in (3, 6)
+    assert "hint: an image is the output `out`" in tried.stderr
     assert record(bare) == before
     configure(bare, "./flake#two.out")
     bare.v("create", "-t", "own", "web")

@@ -16,6 +16,10 @@ _HINTS = (
         r"is not a derivation|to be a derivation or path",
         "name an attribute that is a package: nix flake show FLAKE lists them",
     ),
+    (
+        r"does not have wanted outputs? 'out'",
+        'an image is the output `out` of what builds it: nix = "FLAKE#ATTRIBUTE.out"',
+    ),
     (r"is not owned by current user|dubious ownership", "git config --global --add safe.directory FOLDER"),
     (r"is not tracked by Git|not exist in Git repository", "Nix sees only what git tracks: git add it"),
     (

@@ -179,7 +179,7 @@ def _result(name: str, folder: Path, before: tuple[int, int] | None) -> Path:
         others = ", ".join(sorted(path.name.removeprefix("result-") for path in folder.glob("result-*")))
         raise ConfigError(
             f"image {name!r} is no image: of what was built nix gave no output `out`, but {others or 'none'}",
-            hint='name the output: nix = "FLAKE#ATTRIBUTE.out"',
+            hint='an image is the output `out` of what builds it: nix = "FLAKE#ATTRIBUTE.out"',
         )
     found = built(name, folder)
     if found is None:
