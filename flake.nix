@@ -44,12 +44,12 @@
         guest = {
           path = ./templates/guest;
           description = "a NixOS machine of your own, as an image for virshle";
-          welcomeText = "Edit web.nix, then:  VIRSHLE_CONFIG=$PWD/virshle.toml nix run .#v -- create -t web --start --wait";
+          welcomeText = "Name virshle in flake.nix, edit web.nix, then:  VIRSHLE_CONFIG=$PWD/virshle.toml nix run .#v -- create -t web --start --wait";
         };
         ci = {
           path = ./templates/ci;
           description = "the same, built and booted by GitHub Actions";
-          welcomeText = "Edit web.nix, then push. The same on your machine:  ./test";
+          welcomeText = "Name virshle in flake.nix, edit web.nix, then push. The same on your machine:  bash test";
         };
         default = self.templates.guest;
       };

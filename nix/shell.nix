@@ -8,6 +8,7 @@
   dosfstools,
   e2fsprogs,
   fakeroot,
+  fish,
   mtools,
   nix,
   openssh,
@@ -20,6 +21,7 @@
   sqlite,
   strace,
   util-linux,
+  zsh,
 }:
 mkShell {
   packages = [
@@ -30,6 +32,7 @@ mkShell {
     dosfstools
     e2fsprogs
     fakeroot
+    fish
     mtools
     nix
     openssh
@@ -42,6 +45,7 @@ mkShell {
     sqlite
     strace
     util-linux
+    zsh
   ];
   shellHook = ''
     export PYTHONPATH=$PWD''${PYTHONPATH:+:$PYTHONPATH}

@@ -52,9 +52,7 @@ make_tiny() {
 make_tree() {
 	local mirror
 	[ "$(id -u)" = 0 ] || stop "a box's disk is made by root: sudo ./scripts/box up"
-	# The packages come from where this machine's own come from.
-	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/$') ||
-		stop "this machine's apt knows no Debian mirror to make a box from"
+	mirror=$(debian_mirror)
 	say "making a Debian host for the boxes"
 	rm -rf "$tree.new"
 	shown mmdebstrap --mode=root --format=directory --variant=minbase --include="$(IFS=, && echo "${packages[*]}")" \

@@ -79,6 +79,14 @@ ensure_programs() { # [PROGRAM: WHY]...
 	shown apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${packages[@]}"
 }
 
+# Where this machine's own packages come from.
+debian_mirror() {
+	# shellcheck disable=SC2016 # apt expands it
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/$' && return
+	say "this machine's apt knows no Debian mirror"
+	return 1
+}
+
 # Runs a long command with its last line shown on a terminal, and all of them when it fails.
 shown() {
 	local log code=0

@@ -1,7 +1,7 @@
 {
   description = "A machine of mine";
 
-  # Whence you have this template, by the name it has in `nix registry list`; or any other reference to virshle.
+  # Whence you have this template. A name in your registry does for older Nix; what the name stands for, for any.
   inputs.virshle.url = "flake:virshle";
   inputs.nixpkgs.follows = "virshle/nixpkgs";
 

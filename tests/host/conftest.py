@@ -16,6 +16,14 @@ import pytest
 from tests.host.host import Host
 
 
+def pytest_configure() -> None:
+    """VIRSHLE_TEST_NIX: a folder with the programs of another nix than the one in PATH."""
+    if (other := os.environ.get("VIRSHLE_TEST_NIX")) is not None:
+        if not os.access(Path(other, "nix"), os.X_OK):
+            raise pytest.UsageError(f"VIRSHLE_TEST_NIX={other}: there is no program nix")
+        os.environ["PATH"] = f"{other}:{os.environ['PATH']}"
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Iterator[Path]:
     """The state of a host on which the tiny image was built; its folder is copied into each test's."""

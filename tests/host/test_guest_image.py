@@ -22,8 +22,11 @@ UNBUILT = ("--option", "sandbox", "false", "--option", "substituters", "")
 MIB = 2**20
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which(name) is None, reason=f"SKIPPED LOUDLY: no {name} to make an image with")
-    for name in ("fakeroot", "sqlite3", "mcopy")
+    pytest.mark.nix,
+    *(
+        pytest.mark.skipif(shutil.which(name) is None, reason=f"SKIPPED LOUDLY: no {name} to make an image with")
+        for name in ("fakeroot", "sqlite3", "mcopy")
+    ),
 ]
 
 

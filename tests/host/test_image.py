@@ -17,6 +17,8 @@ import pytest
 from tests.host.host import LONG, Host, V
 from virshle.model.arch import host_arch
 
+pytestmark = pytest.mark.nix
+
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 
 
@@ -42,7 +44,7 @@ def test_rebuilt_in_an_empty_store_it_is_the_same_bytes(tiny: Path, tmp_path: Pa
     again = tmp_path / "again"
     assert again.readlink().parent == tmp_path / "store"
     hashes = [
-        subprocess.run([*NIX, "hash", "path", f"{link}/"], text=True, capture_output=True, check=True).stdout
+        subprocess.run([*NIX, "hash", "path", str(link.resolve())], text=True, capture_output=True, check=True).stdout
         for link in (tiny / "result", again)
     ]
     assert hashes[0] == hashes[1]
@@ -111,6 +113,11 @@ def test_the_builders_log_is_shown_when_it_fails(bare: Host) -> None:
             "/bin/mkdir $out; /bin/dd if=/dev/zero of=$out/disk.raw bs=512 count=1; echo > $out/kernel",
             "has not all of kernel, initrd and cmdline",
         ),
+        (": > $out", "truncated"),
+        ("printf 'QFI\\\\373' > $out; /bin/dd if=/dev/zero bs=508 count=1 >> $out", "is qcow2"),
+        # What a guest would then be given is the author's choice.
+        ("/bin/mkdir $out; /bin/ln -s /etc/hostname $out/disk.raw", "leads out of"),
+        ("/bin/ln -s /etc $out", "leads out of"),
     ],
 )
 def test_what_is_no_image(bare: Host, script: str, part: str) -> None:
@@ -165,6 +172,22 @@ def test_gc_lets_go_of_what_no_template_names(bare: Host) -> None:
     assert bare.folders("image") == {"own"}
     assert "own" in bare.v("image", "gc").stderr
     assert bare.folders("image") == set()
+
+
+def test_gc_keeps_what_another_project_names(bare: Host) -> None:
+    image_of(bare, "/bin/dd if=/dev/zero of=$out bs=1048576 count=1")
+    bare.v("image", "build", "own")
+    mine = bare.config
+    bare.env["VIRSHLE_CONFIG"] = str(bare.folder / "other.toml")
+    (bare.folder / "other.toml").write_text("")
+    for words in (["--dry-run"], []):
+        assert f"kept own, which no template names here: {mine} names it" in bare.v("image", "gc", *words).stderr
+    assert "is another project's too" in bare.v("image", "delete", "own", code=5).stderr
+    assert bare.folders("image") == {"own"}
+    mine.unlink()
+    assert f"forget a configuration that is gone: {mine}" in bare.v("image", "gc", "--dry-run").stdout
+    assert "let go of own" in bare.v("image", "gc").stderr
+    assert (bare.folders("image"), bare.folders("config")) == (set(), set())
 
 
 @pytest.mark.parametrize("number", ["INT", "KILL"])

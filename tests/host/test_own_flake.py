@@ -18,12 +18,14 @@ import pytest
 
 from tests.host.host import LONG, Host
 
+pytestmark = pytest.mark.nix
+
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "tests" / "nix" / "nixpkgs"
 SYSTEM = f"{os.uname().machine}-linux"
 SETTINGS = "build-users-group =\nsandbox = false\nsubstituters =\nexperimental-features = nix-command flakes"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_RUN = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_RUN = re.compile(r"^```sh ?(nixpkgs|)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass
@@ -40,6 +42,15 @@ class Flake:
         done = subprocess.run(argv, cwd=cwd, env=self.env, text=True, capture_output=True, timeout=LONG)
         assert done.returncode == code, f"{argv}\n{done.stdout}\n{done.stderr}"
         return _COLOUR.sub("", done.stdout + done.stderr)
+
+
+def start(flake: Flake, template: str, folder: Path) -> Path:
+    """A flake made of that template, which names virshle in full: not every Nix asks the registry for inputs."""
+    folder.mkdir()
+    flake.nix("flake", "init", "-t", f"virshle#{template}", cwd=folder)
+    file = folder / "flake.nix"
+    file.write_text(file.read_text().replace('"flake:virshle"', f'"path:{flake.folder}"'))
+    return folder
 
 
 def value(said: str) -> Any:
@@ -64,6 +75,8 @@ def locked(tiny: Path) -> Iterator[Flake]:
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     (folder / "nixpkgs/host.json").write_text(json.dumps({"path": path, "python": sys.executable}))
     env = {name: value for name, value in os.environ.items() if not name.startswith(("VIRSHLE_", "XDG_", "PYTHON"))}
+    # A profile of its own, where Nix would make it in the machine's /nix/var/nix/profiles.
+    (folder / ".nix-profile").symlink_to(folder / "profile")
     # In the place of the world's, which Nix would fetch before it looks into one's own.
     (folder / "registry.json").write_text('{"flakes": [], "version": 2}')
     settings = f"{SETTINGS}\nflake-registry = {folder}/registry.json"
@@ -141,9 +154,7 @@ def test_tiny_of_nixpkgs_packages(flake: Flake) -> None:
 
 @pytest.mark.parametrize("template", ["guest", "ci"])
 def test_a_template_is_a_flake_that_works(flake: Flake, bare: Host, template: str) -> None:
-    mine = bare.folder / "mine"
-    mine.mkdir()
-    flake.nix("flake", "init", "-t", f"virshle#{template}", cwd=mine)
+    mine = start(flake, template, bare.folder / "mine")
     assert "v " in flake.nix("run", ".#v", "--", "--version", cwd=mine)
     image = ".#nixosConfigurations.web.config.system.build.virshleImage"
     flake.nix("build", image, cwd=mine)
@@ -154,16 +165,52 @@ def test_a_template_is_a_flake_that_works(flake: Flake, bare: Host, template: st
     assert {row["name"] for row in rows} >= {"web", "tiny"}
 
 
-def commands(page: str) -> list[str]:
+# In the place of nix where a block needs nixpkgs: does all but boot what the stand-in builds, which is no guest, and
+# run programs that the stand-in has not got.
+AS_FAR_AS_IT_GOES = r"""
+nix() {
+    case $needs_nixpkgs:$1:${4-} in
+    nixpkgs:run:ssh) return ;;
+    nixpkgs:run:run) set -- "${@:1:3}" image build "$6" ;;
+    nixpkgs:run:create)
+        while [ "${!#}" = --wait ] || [ "${!#}" = --start ]; do set -- "${@:1:$#-1}"; done ;;
+    nixpkgs:flake:*) set -- "$@" --no-build ;;
+    nixpkgs:develop:*) set -- develop --command true ;;
+    esac
+    command nix "$@"
+}
+export -f nix
+"""
+
+
+def commands(page: str) -> str:
     """The blocks of a page that are fenced as `sh`: what a reader may paste."""
-    return _RUN.findall((ROOT / "docs" / page).read_text())
+    blocks = _RUN.findall((ROOT / page).read_text())
+    return AS_FAR_AS_IT_GOES + "".join(f"export needs_nixpkgs={needs}\n{text}" for needs, text in blocks)
 
 
-@pytest.mark.parametrize("page", ["flakes.md", "own-images.md", "ci.md"])
-def test_what_the_page_says_is_what_works(flake: Flake, bare: Host, page: str) -> None:
-    """Each page from its beginning, in a shell: its first block begins in a clone."""
-    found = commands(page)
-    assert found
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [("README.md", ["nixos"]), ("docs/flakes.md", ["nixos"]), ("docs/own-images.md", ["web"]), ("docs/ci.md", [])],
+)
+def test_what_the_page_says_is_what_works(flake: Flake, bare: Host, page: str, made: list[str]) -> None:
+    """Each page from its beginning, in a shell: its first block begins in a clone. `made`: the images of VMs that it
+    leaves."""
     flake.env["TMPDIR"] = str(bare.folder)
-    flake.run(["bash", "-euxc", "\n".join(found)], flake.folder)
-    assert bare.ls() == []
+    flake.run(["bash", "-euxc", commands(page)], flake.folder)
+    assert [row["image"] for row in bare.ls()] == made
+
+
+def test_each_block_that_a_page_says_is_run_is_run() -> None:
+    """By this test or by test_docs.py, and that of the completions by test_completion.py."""
+    pages = ["README.md", *(f"docs/{name}.md" for name in ("ci", "commands", "flakes", "images", "own-images", "run"))]
+    found = [path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if _RUN.search(path.read_text())]
+    assert sorted(str(path.relative_to(ROOT)) for path in found) == pages
+
+
+def test_what_ci_runs_works_as_far_as_it_goes_without_nixpkgs(flake: Flake, bare: Host) -> None:
+    mine = start(flake, "ci", bare.folder / "mine")
+    workflow = (mine / ".github/workflows/vm.yml").read_text()
+    assert "run: bash test\n" in workflow
+    said = flake.run(["bash", "-euc", f"{AS_FAR_AS_IT_GOES}export needs_nixpkgs=nixpkgs\nbash test"], mine)
+    assert said.count("built web: /nix/store/") == 2

@@ -112,7 +112,11 @@ def import_(file: Path, name: str | None, node: Node) -> None:
 
 @image.command(epilog="\b\nExamples:\n  v image delete debian-12-generic-amd64")
 @click.argument("names", nargs=-1, shell_complete=IMAGE, required=True, metavar="NAME...")
-@click.option("--force", is_flag=True, help="Also where VMs were made of it, which keep their own copies.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also where VMs were made of it, which keep their own copies, or another configuration names it.",
+)
 @changing
 def delete(names: tuple[str, ...], force: bool, node: Node) -> None:
     """Delete images that were imported or built, and no template names."""
@@ -126,12 +130,12 @@ def delete(names: tuple[str, ...], force: bool, node: Node) -> None:
 @image.command(epilog="\b\nExamples:\n  v image gc --dry-run      what would go, and how large it is\n  v image gc")
 @changing
 def gc(node: Node) -> None:
-    """Let go of built images that no template names and no VM was made of."""
+    """Let go of built images that no template names, under any configuration, and no VM was made of."""
     from virshle.service.image_gc import collect
 
     done = collect(node)
     if node.dry_run is None:
         gone = ", ".join(done.gone)
         told(f"let go of {gone}; `nix-store --gc` frees their space" if gone else "nothing to let go of")
-    for name, vms in done.kept.items():
-        told(f"kept {name}, which no template names: {', '.join(vms)} {'was' if len(vms) == 1 else 'were'} made of it")
+    for name, why in done.kept.items():
+        told(f"kept {name}, which no template names here: {why}")

@@ -72,6 +72,9 @@ def _wait(process: Any, timeout: float) -> None:
 
     with suppress(sh.ErrorReturnCode):
         process.wait(timeout=timeout)
+    # With a timeout that returns when the command has ended, of whose output some may be still unread. This reads the
+    # rest, and no more than two seconds of what somebody else writes who has inherited its pipes.
+    process.process.wait()
 
 
 def _interrupt(process: Any) -> None:

@@ -1,6 +1,6 @@
 """Images: what disks are cloned from. Built by Nix into the store, or a file that is there."""
 
-from virshle.image.found import Built, Record, built, read_record
+from virshle.image.found import RAW, Built, Record, built, read_record
 from virshle.image.plan import (
     Recipe,
     build_step,
@@ -13,6 +13,7 @@ from virshle.image.plan import (
 )
 
 __all__ = [
+    "RAW",
     "Built",
     "Recipe",
     "Record",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from virshle.model.strict import Strict
 from virshle.model.vm import Pin
 from virshle.store.layout import image_link
 
+RAW = 'build it raw (NixOS: image.format = "raw"), then: v image build NAME; or convert it: v image import FILE'
+"""What to do about an image of another format."""
 _DISKS = ("disk.raw", "*.raw", "*.img")
 
 
@@ -65,21 +68,34 @@ def built(name: str, folder: Path) -> Built | None:
         return None
     if not target.exists():
         return None
+    _check_inside(name, target, target)
     if target.is_file():
         return Built(target, target)
     disks = next((found for pattern in _DISKS if (found := sorted(target.glob(pattern)))), [])
     if not disks and (other := sorted(path.name for path in target.glob("*.qcow2"))):
         raise ConfigError(
             f"image {name!r} is no raw one: {target} has {other[0]}, and virshle clones raw disks",
-            hint='build it raw (NixOS: image.format = "raw"), or convert it: v image import FILE --name NAME',
+            hint=RAW,
         )
     if len(disks) != 1:
         count = "no disk" if not disks else f"{len(disks)} disks: {', '.join(disk.name for disk in disks)}"
         raise ConfigError(
             f"image {name!r} is no image: {target} has {count}",
-            hint="it must be one raw file, or a folder with one disk.raw, *.raw or *.img",
+            hint="it must be one raw file, or a folder with one disk.raw, *.raw or *.img; mend what builds it, then: "
+            f"v image build {name}",
         )
+    _check_inside(name, target, disks[0])
     return _with_kernel(name, target, disks[0])
+
+
+def _check_inside(name: str, target: Path, path: Path) -> None:
+    """A link could lead to any file of the host's, and the guest would be given it. Raises ConfigError."""
+    real, store = os.path.realpath(path), os.path.realpath(target.parent)
+    if not Path(real).is_relative_to(store):
+        raise ConfigError(
+            f"image {name!r} is no image: {path} leads out of {store}, to {real}",
+            hint=f"the file itself must be in the Nix store; mend what builds it, then: v image build {name}",
+        )
 
 
 def _with_kernel(name: str, target: Path, disk: Path) -> Built:
@@ -92,6 +108,8 @@ def _with_kernel(name: str, target: Path, disk: Path) -> Built:
             f"image {name!r} is half of one: {target} has not all of kernel, initrd and cmdline",
             hint="give all three for direct kernel boot, or none to boot by firmware",
         )
+    for part in (kernel, initrd, cmdline):
+        _check_inside(name, target, part)
     for part in (kernel, initrd):
         if not part.is_file():
             raise ConfigError(f"image {name!r} is no image: {part} is no regular file", hint="look at what builds it")

@@ -12,12 +12,23 @@ _HINTS = (
         "add virshle's guest module to it: modules = [ virshle.nixosModules.guest ... ]",
     ),
     (r"does not provide attribute", "list what it has: nix flake show FLAKE"),
-    (r"is not a derivation", "name an attribute that is a package: nix flake show FLAKE lists them"),
+    (
+        r"is not a derivation|to be a derivation or path",
+        "name an attribute that is a package: nix flake show FLAKE lists them",
+    ),
+    (
+        r"does not have wanted outputs? 'out'",
+        'an image is the output `out` of what builds it: nix = "FLAKE#ATTRIBUTE.out"',
+    ),
     (r"is not owned by current user|dubious ownership", "git config --global --add safe.directory FOLDER"),
     (r"is not tracked by Git|not exist in Git repository", "Nix sees only what git tracks: git add it"),
     (
         r"does not contain a '?/?flake\.nix'?|could not find a flake\.nix",
         "check the flake reference; in a git repository Nix sees only what git tracks: git add flake.nix",
+    ),
+    (
+        r"updating the flake input[\s\S]*cannot find flake '",
+        "write in flake.nix what the name stands for: newer Nix asks none of your registries for inputs",
     ),
     (r"cannot find flake '|is not a valid URL|unrecognised flake|not an absolute path", "check the flake reference"),
     (
@@ -29,7 +40,7 @@ _HINTS = (
         "what was fetched is not what was pinned: find out why; to pin what it is now, write the hash that Nix got",
     ),
     (
-        r"(?:(?<!I am )a|Required system:) '[^']+' with features \{[^}]*\bkvm\b",
+        r"(?:(?:(?<!I am )a|Required system:) '[^']+' with|Required) features:? \{[^}]*\bkvm\b",
         "this build boots a VM: where /dev/kvm works add to /etc/nix/nix.conf: extra-system-features = kvm",
     ),
     (
@@ -52,7 +63,10 @@ _HINTS = (
         "systemctl restart nix-daemon",
     ),
     (r"cannot connect to (?:daemon|socket)", "is the daemon there? systemctl start nix-daemon"),
-    (r"is required to build|Required system:", "build it on such a machine, or name one in /etc/nix/machines"),
+    (
+        r"is required to build|Required (?:system|features):",
+        "build it on such a machine, or name one in /etc/nix/machines",
+    ),
     (r"No such file or directory|does not exist", "check the paths that it names"),
 )
 _KNOWN = tuple((re.compile(pattern, re.IGNORECASE), hint) for pattern, hint in _HINTS)

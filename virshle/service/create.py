@@ -17,7 +17,7 @@ from virshle.fs import allow_locks
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import User, Vm
 from virshle.plan import Plan, Step, run
-from virshle.service.image import ensure_built, hold_image, image_source
+from virshle.service.image import ensure_built, hold_images, image_source
 from virshle.service.node import Entry, Node
 from virshle.store.change import claim, commit, stage, write_definition
 from virshle.store.read import link_owner, links
@@ -49,8 +49,7 @@ def create(node: Node, order: Order) -> list[Vm]:
     for image in images:
         ensure_built(node, image)
     with node.apply() as apply:
-        for image in images:
-            hold_image(node, apply, image)
+        hold_images(node, apply, images, shared=True)
         sources = [_source(node, template, disk) for disk in template.disk]
         need_space(node.paths.state, _copied(sources), order.count)
         with node.registry() as entries:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
-from virshle.errors import ConfigError, HostError
-from virshle.image import Built, build_step, built, read_record, record_step, source_of
+from virshle.errors import ConfigError, HostError, VirshleError
+from virshle.image import RAW, Built, build_step, built, read_record, record_step, source_of
 from virshle.nix import NixHost, deriver, find_nix
 from virshle.plan import Apply, Plan, run
 from virshle.service.node import Node
 from virshle.service.recipe import recipe
+from virshle.service.share import note_config
 from virshle.store.layout import image_link
 from virshle.template import Source
 
@@ -29,6 +31,8 @@ def ensure_built(node: Node, name: str) -> None:
     image = node.config.image(name)
     if image.path is None and not _is_current(node, image):
         build(node, name, again=False)
+    else:
+        note_config(node)
 
 
 def _is_current(node: Node, image: ImageConfig) -> bool:
@@ -45,11 +49,20 @@ def is_imported(node: Node, name: str) -> bool:
     return node.config.origins["image", name] == IMPORTED
 
 
-def hold_image(node: Node, apply: Apply, name: str) -> None:
-    """So that nobody builds it anew or lets go of it while it is cloned."""
-    folder = node.layout.image(name)
-    if folder.is_dir():
-        node.hold(apply, folder, shared=True)
+def hold_images(node: Node, apply: Apply, names: Iterable[str], *, shared: bool = False) -> list[str]:
+    """Those whose folders are there, and nobody else's until the end of `apply`: none is built anew or let go of.
+
+    Whoever holds several takes them here, in the order of their names: two who took them in orders of their own could
+    wait for each other. `shared`: to clone from them, which many do at once.
+    """
+    return [name for name in sorted({*names}) if _hold(node, apply, node.layout.image(name), shared=shared)]
+
+
+def _hold(node: Node, apply: Apply, folder: Path, *, shared: bool) -> bool:
+    while folder.is_dir():
+        if node.hold(apply, folder, shared=shared):
+            return True
+    return False
 
 
 def image_source(node: Node, name: str) -> Source:
@@ -58,17 +71,16 @@ def image_source(node: Node, name: str) -> Source:
     if image.path is not None:
         path = node.config.local(image.path)
         return Source(path, check_image(path), str(path), image=name, foreign=is_imported(node, name))
-    found = built(name, node.layout.image(name))
-    if found is None and node.dry_run:
-        found = _assumed(image, node.layout.image(name))
-    elif found is None:
+    there = built(name, node.layout.image(name))
+    if there is None and not node.dry_run:
         raise HostError(f"image {name!r} is not there", hint=f"v image build {name} -vvv")
+    found = there or _assumed(image, node.layout.image(name))
     record = read_record(node.layout.image(name))
     whole = record is not None and record.store_path == str(found.store_path)
     return Source(
         found.disk,
         # A dry run plans with the least an image can be.
-        check_image(found.disk) if found.disk.exists() else SECTOR,
+        _size(name, there) if there else SECTOR,
         record.source if record else image.source,
         image=name,
         store_path=str(found.store_path),
@@ -78,6 +90,14 @@ def image_source(node: Node, name: str) -> Source:
         initrd=found.initrd,
         cmdline=found.cmdline,
     )
+
+
+def _size(name: str, found: Built) -> int:
+    """Bytes of its disk. Raises ConfigError."""
+    try:
+        return check_image(found.disk)
+    except VirshleError as error:
+        raise ConfigError(f"image {name!r} is no image: {error.message}", hint=RAW) from error
 
 
 def _assumed(image: ImageConfig, folder: Path) -> Built:
@@ -119,6 +139,7 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
     nix = nix_of(node)
     folder = node.layout.image(name)
     node.folders()
+    note_config(node)
     with node.apply() as apply:
         # One builds; whoever else wants it waits, and finds it built, or finds its folder let go of.
         while True:
@@ -127,18 +148,44 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
                 break
         if again or not _is_current(node, image):
             used = recipe(node, apply, image, nix, refresh=refresh)
+            before = _state(image_link(folder))
             apply(Plan(name, [build_step(image, used, folder, nix)]))
-            target = Path("/nix/store/...") if node.dry_run else _result(name, folder)
+            target = Path("/nix/store/...") if node.dry_run else _result(name, folder, before)
             made_by = None if node.dry_run else deriver(nix, target)
             source = source_of(image, node.config.local)
             apply(Plan(name, [record_step(image, source, used, folder, nix, target, made_by)]))
         apply.commit()
-    return "/nix/store/..." if node.dry_run else str(_result(name, folder))
+    return "/nix/store/..." if node.dry_run else str(_target(folder))
 
 
-def _result(name: str, folder: Path) -> Path:
-    """Raises HostError where the build left nothing, ConfigError where it is no image."""
+def _state(link: Path) -> tuple[int, int] | None:
+    """Other after a build, which makes its link anew."""
+    try:
+        found = link.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def _target(folder: Path) -> Path:
+    return folder / image_link(folder).readlink()
+
+
+def _result(name: str, folder: Path, before: tuple[int, int] | None) -> Path:
+    """Raises HostError where the build left nothing, ConfigError where it is no image. `before`: of the link, which
+    may be an earlier build's and not this one's."""
+    if _state(image_link(folder)) == before:
+        # nix build, --out-link: the link of an output is named by it, but for `out`.
+        others = ", ".join(sorted(path.name.removeprefix("result-") for path in folder.glob("result-*")))
+        raise ConfigError(
+            f"image {name!r} is no image: of what was built nix gave no output `out`, but {others or 'none'}",
+            hint='an image is the output `out` of what builds it: nix = "FLAKE#ATTRIBUTE.out"',
+        )
     found = built(name, folder)
     if found is None:
-        raise HostError(f"image {name!r} was built and is not there", hint=f"v image build {name} -vvv")
+        path = _target(folder)
+        raise HostError(
+            f"image {name!r} was built, and {path} is not there, though nix takes it to be",
+            hint=f"have it made again: nix-store --repair-path {path}; then: v image build {name}",
+        )
     return found.store_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from virshle.errors import VirshleError
 from virshle.image import built
 from virshle.model.units import format_size
 from virshle.plan import Plan
+from virshle.service.image import hold_images
 from virshle.service.image_import import removal, tidy_images
 from virshle.service.image_list import sizes, used_by
 from virshle.service.node import Node
+from virshle.service.share import elsewhere, forget, images_named
 from virshle.store.layout import image_link
 
 _MADE = {"image.json", "parts"}
@@ -21,48 +24,55 @@ _MADE = {"image.json", "parts"}
 @dataclass(frozen=True)
 class Collected:
     gone: list[str]
-    kept: dict[str, list[str]]
-    """Images that no template names, and the VMs that were made of them."""
+    kept: dict[str, str]
+    """Images that no template names here, and why they stay."""
 
 
 def collect(node: Node) -> Collected:
-    """Lets go of what was built and is named by no template any more. A dry run says how large each is.
+    """Lets go of what was built and is named by no template any more, of no configuration that is noted. A dry run
+    says how large each is.
 
     Of an image that VMs were made of `v script` copies their disks, so it stays as long as they do.
     """
     done = Collected([], {})
     tidy_images(node)
-    users = used_by(node)
+    unnamed, why = _unnamed(node), _reasons(node)
     with node.apply() as apply:
-        for name in _unnamed(node):
-            if name in users:
-                done.kept[name] = users[name]
-                continue
-            folder = node.layout.image(name)
-            if node.dry_run is not None:
-                node.dry_run(f"# {name}: {_described(name, folder)}")
-            # Whoever clones from it or builds it holds its lock, and may have made a VM of it meanwhile.
-            if not node.hold(apply, folder):
-                continue
-            if made := used_by(node).get(name):
-                done.kept[name] = made
-                continue
-            apply(Plan(name, removal(node, name)))
-            done.gone.append(name)
+        # Whoever clones from one or builds it holds its lock, and may have made a VM of it meanwhile.
+        held = hold_images(node, apply, [name for name in unnamed if why(name) is None])
+        why = _reasons(node)
+        apply(Plan("config", list(forget(elsewhere(node).gone))))
+        for name in unnamed:
+            if (reason := why(name)) is not None:
+                done.kept[name] = reason
+            elif name in held:
+                if node.dry_run is not None:
+                    node.dry_run(f"# {name}: {_described(name, node.layout.image(name))}")
+                apply(Plan(name, removal(node, name)))
+                done.gone.append(name)
         apply.commit()
     return done
 
 
+def _reasons(node: Node) -> Callable[[str], str | None]:
+    """Why an image stays that no template names here, as things are now; None where it need not."""
+    users, others = used_by(node), elsewhere(node)
+
+    def why(name: str) -> str | None:
+        if vms := users.get(name):
+            return f"{', '.join(vms)} {'was' if len(vms) == 1 else 'were'} made of it"
+        return others.names(name)
+
+    return why
+
+
 def _unnamed(node: Node) -> list[str]:
     """Ours are those that were built here, or were to be: a folder with our link, or with nothing that is not ours."""
-    images = node.config.images
-    wanted = {disk.image for template in node.config.templates.values() for disk in template.disk}
-    wanted = {name for name in wanted if name in images and images[name].path is None}
     folders = node.layout.images
     there = list(folders.iterdir()) if folders.is_dir() else []
     ours = {path.name for path in there if not path.name.startswith(".") and _is_ours(path)}
     # What was imported could not be made again.
-    return sorted(name for name in ours - wanted if not node.paths.imported(name).exists())
+    return sorted(name for name in ours - images_named(node.config) if not node.paths.imported(name).exists())
 
 
 def _is_ours(path: Path) -> bool:

@@ -27,8 +27,10 @@ from virshle.image import Record
 from virshle.image.found import record_file
 from virshle.model.names import check_file_name
 from virshle.plan import Apply, Plan, Step, Write, run
+from virshle.service.image import hold_images
 from virshle.service.image_list import used_by
 from virshle.service.node import Node
+from virshle.service.share import elsewhere
 from virshle.store.change import clear, let_go
 from virshle.store.read import unfinished_images
 
@@ -120,16 +122,15 @@ def _commit(node: Node, name: str, file: Path, staged: Path) -> list[Step]:
 
 
 def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> None:
-    """Raises NotFoundError, and ConflictError where a template names one or, without `force`, VMs were made of it;
-    then none was deleted."""
+    """Raises NotFoundError, and ConflictError where a template names one or, without `force`, VMs were made of it or
+    another configuration names it; then none was deleted."""
     names = sorted({*names})
     for name in names:
         _check_deletable(node, name, force=force)
     with node.apply() as apply:
+        # Whoever clones from one or builds it holds its lock, and may have made a VM of it meanwhile, or let it go.
+        hold_images(node, apply, names)
         for name in names:
-            # Whoever clones from it or builds it holds its lock, and may have made a VM of it meanwhile, or let it go.
-            if not node.hold(apply, node.layout.image(name)):
-                raise ConflictError(f"image {name!r} went meanwhile", hint="v image ls shows what there is")
             _check_deletable(node, name, force=force)
         for name in names:
             apply(Plan(name, removal(node, name)))
@@ -155,6 +156,11 @@ def _check_deletable(node: Node, name: str, *, force: bool) -> None:
         raise ConflictError(
             f"image {name!r} is named by template {', '.join(templates)}, and nothing was deleted",
             hint=f"take it out of {node.paths.config} first",
+        )
+    if not force and (other := elsewhere(node).names(name)):
+        raise ConflictError(
+            f"image {name!r} is another project's too: {other}; nothing was deleted",
+            hint=f"if that needs it no more: v image delete --force {name}",
         )
     if (vms := used_by(node).get(name)) and not force:
         raise ConflictError(

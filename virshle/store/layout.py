@@ -40,9 +40,14 @@ class Layout:
     def keys(self) -> Path:
         return self.paths.state / "key"
 
+    @cached_property
+    def configs(self) -> Path:
+        """Links to the configurations by which images are used."""
+        return self.paths.state / "config"
+
     def folders(self) -> tuple[Path, ...]:
         """All that must be there before anything is made."""
-        return (self.vms, self.names, self.ids, self.images, self.keys)
+        return (self.vms, self.names, self.ids, self.images, self.configs, self.keys)
 
     def vm(self, uuid: UUID) -> Path:
         return self.vms / str(uuid)

@@ -88,6 +88,7 @@ let
     "e2fsprogs"
     "fakeroot"
     "findutils"
+    "fish"
     "installShellFiles"
     "mtools"
     "nix"
@@ -102,12 +103,13 @@ let
     "sqlite"
     "strace"
     "util-linux"
+    "zsh"
   ] package
   // {
     inherit lib python3Packages runCommand;
     callPackage = callPackageWith all;
     python3.withPackages = select: runCommand "python3-env" { names = map (p: p.name) (select pythonPackages); } ''mkdir "$out"'';
-    mkShell = args: runCommand "shell" { inherit (args) packages shellHook; } ''mkdir "$out"'';
+    mkShell = args: runCommand "shell" { inherit (args) packages shellHook; outputs = [ "out" ]; } ''mkdir "$out"'';
     writeShellScriptBin = name: text: runCommand name { inherit text; } ''mkdir -p "$out/bin"; printf %s "$text" >"$out/bin/v"'';
     writeText = name: text: runCommand name { inherit text; } ''printf %s "$text" >"$out"'';
     stdenv.hostPlatform = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,18 @@ type = "user"
 def _load(paths: Paths, text: str) -> Config:
     paths.config.write_text(text)
     return load(paths)
+
+
+DOCS = Path(__file__).parents[3] / "docs"
+_TOML = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_what_the_pages_show_of_a_configuration_is_one(paths: Paths) -> None:
+    blocks = [block for page in sorted(DOCS.glob("*.md")) for block in _TOML.findall(page.read_text())]
+    shown = [block for block in blocks if "[[user]]" not in block]
+    assert len(shown) >= 3
+    for block in shown:
+        assert _load(paths, block).warnings == []
 
 
 def test_without_a_file_there_is_what_is_built_in(paths: Paths) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ class _Process:
         self.exit_code = code
         self.error = error
         self.ended: list[str] = []
+        self.process = SimpleNamespace(wait=lambda: self.unread())
+        self.unread: Callable[[], object] = lambda: None
 
     def wait(self, timeout: float | None = None) -> None:
         if self.error is not None and not self.ended:
@@ -36,8 +40,8 @@ def _fake(monkeypatch: pytest.MonkeyPatch, process: _Process) -> dict[str, Any]:
     def command(program: str) -> Any:
         def start(*words: str, **options: Any) -> _Process:
             seen.update(options, program=program, words=words)
-            options["_out"]("result\n")
-            options["_err"]("said\n")
+            # `sh` reads in a thread of its own, which may come to it after the command has ended.
+            process.unread = lambda: (options["_out"]("result\n"), options["_err"]("said\n"))
             return process
 
         return start

@@ -98,3 +98,27 @@ def test_a_missing_or_broken_record_is_none(text: str | None, folder: Path) -> N
     if text is not None:
         record_file(folder).write_text(text)
     assert read_record(folder) is None
+
+
+@pytest.mark.parametrize("name", ["disk.raw", "kernel", "initrd", "cmdline"])
+def test_what_leads_to_the_hosts_own_files_is_no_image(name: str, folder: Path, tmp_path: Path) -> None:
+    target = _built(folder, "disk.raw", "kernel", "initrd", "cmdline")
+    other = target.parent / "store-of-others"
+    other.write_text("a path in the same store\n")
+    (target / name).unlink()
+    (target / name).symlink_to(other)
+    assert built("x", folder) is not None
+    for elsewhere in ("/etc/hostname", "../../secret", "/nowhere"):
+        (target / name).unlink()
+        (target / name).symlink_to(elsewhere)
+        (tmp_path.parent / "secret").write_text("secret\n")
+        with pytest.raises(ConfigError) as caught:
+            built("x", folder)
+        assert any(part in caught.value.message for part in ("leads out of", "has not all"))
+
+
+def test_a_store_path_that_is_a_link_to_elsewhere_is_no_image(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").symlink_to("/etc")
+    image_link(folder).symlink_to(tmp_path / "store")
+    with pytest.raises(ConfigError, match="leads out of"):
+        built("x", folder)

@@ -24,6 +24,16 @@ from virshle.nix.trouble import hint_for
             "extra-system-features = kvm",
         ),
         (
+            "error: Cannot build '/nix/store/x.drv'.\nReason: missing system features\n"
+            "Required features: {kvm, nixos-test}\nAvailable features: {benchmark}",
+            "extra-system-features = kvm",
+        ),
+        (
+            "error: Cannot build '/nix/store/x.drv'.\nReason: missing system features\n"
+            "Required features: {big}\nAvailable features: {kvm}",
+            "/etc/nix/machines",
+        ),
+        (
             "error: a 'aarch64-linux' with features {} is required to build '/nix/store/x.drv', "
             "but I am a 'x86_64-linux' with features {benchmark, kvm}",
             "/etc/nix/machines",
@@ -45,9 +55,19 @@ from virshle.nix.trouble import hint_for
             "nixosModules.guest",
         ),
         ("error: flake output attribute 'x' is not a derivation or path", "nix flake show"),
+        (
+            "error: expected flake output attribute 'x.config.system' to be a derivation or path but found a set: { }",
+            "nix flake show",
+        ),
+        ("error: derivation '/nix/store/x.drv' does not have wanted outputs 'out'", "ATTRIBUTE.out"),
         ("error: getting status of '/f': No such file or directory", "check the paths"),
         ("error: path '/f' does not contain a 'flake.nix'", "git add"),
         ("error: cannot find flake 'flake:f' in the flake registries", "check the flake reference"),
+        (
+            "error:\n… while updating the lock file of flake 'path:/f'\n… while updating the flake input 'virshle'\n"
+            "error: cannot find flake 'flake:virshle' in the flake registries",
+            "write in flake.nix",
+        ),
         ("error: repository path '/f' is not owned by current user", "safe.directory"),
         ("error: hash mismatch in fixed-output derivation '/nix/store/x.drv':", "hash that Nix got"),
         ("error: NAR hash mismatch in input 'path:/f?narHash=sha256-x'", "hash that Nix got"),

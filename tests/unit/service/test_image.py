@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,16 @@ import pytest
 
 from tests.unit.service.conftest import FakeNix
 from virshle.errors import ConfigError, HostError, NotFoundError
+from virshle.exec import Command, Result
 from virshle.fs import Lock, try_lock
 from virshle.image import read_record
 from virshle.image.found import record_file
 from virshle.model.vm import Pin
 from virshle.plan import Apply
-from virshle.service.image import Update, build, ensure_built, hold_image, image_source, update
+from virshle.service.create import Order, create
+from virshle.service.image import Update, build, ensure_built, hold_images, image_source, update
+from virshle.service.image_gc import collect
+from virshle.service.image_import import delete_images
 from virshle.service.image_list import image_rows
 from virshle.service.node import Node
 from virshle.store import Layout
@@ -90,6 +96,31 @@ def test_a_failed_build_leaves_the_old_one(
         build(node, "flake")
     assert image_link(layout.image("flake")).is_symlink()
     assert image_source(node, "flake").size == 1024
+
+
+def test_a_build_that_made_no_link_is_not_taken_for_the_one_before(
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(node, "flake")
+    before = read_record(layout.image("flake"))
+
+    def other_output(command: Command, *_: object, **__: object) -> Result:
+        if "--out-link" not in command.argv:
+            return nix.follow(command, print)
+        (layout.image("flake") / "result-dev").symlink_to(nix.store)
+        return Result(command, 0, "", "", 0.1)
+
+    monkeypatch.setattr("virshle.exec.follow", other_output)
+    with pytest.raises(ConfigError, match="no output `out`, but dev"):
+        build(node, "flake")
+    assert read_record(layout.image("flake")) == before
+
+
+def test_what_nix_takes_to_be_there_and_is_not_is_told_with_what_mends_it(node: Node, nix: FakeNix) -> None:
+    shutil.rmtree(nix.store)
+    with pytest.raises(HostError, match="is not there") as caught:
+        build(node, "flake")
+    assert f"nix-store --repair-path {nix.store}" in caught.value.hint
 
 
 def test_a_file_is_taken_as_it_is(node: Node, nix: FakeNix, tmp_path: Path) -> None:
@@ -195,13 +226,64 @@ def test_an_image_is_locked_while_it_is_cloned_and_cannot_be_let_go_of(
 ) -> None:
     build(node, "flake")
     with node.apply() as apply:
-        hold_image(node, apply, "flake")
-        hold_image(node, apply, "flake")  # others may clone it too
+        # What was never built cannot be held.
+        assert hold_images(node, apply, ["tiny", "flake"], shared=True) == ["flake"]
+        assert hold_images(node, apply, ["flake"], shared=True) == ["flake"]  # others may clone it too
         assert try_lock(layout.image("flake")) is None
-        hold_image(node, apply, "tiny")  # never built: nothing to hold
     lock = try_lock(layout.image("flake"))
     assert lock is not None
     lock.release()
+
+
+def test_whoever_locks_several_images_does_so_in_the_same_order(
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two could wait for each other."""
+    disks = "".join(f'[[template.vm.disk]]\nname = "{name}"\nimage = "{name}"\n' for name in ("b", "a"))
+    images = "".join(f'[[image]]\nname = "{name}"\nnix = ".#x"\n' for name in ("b", "a"))
+    layout.paths.config.write_text(f'{images}[[template.vm]]\nname = "two"\n{disks}')
+    locked: list[str] = []
+    real = Node.hold
+
+    def hold(self: Node, apply: Apply, folder: Path, **more: Any) -> bool:
+        if folder.parent == layout.images:
+            locked.append(folder.name)
+        return real(self, apply, folder, **more)
+
+    def order(act: Callable[[Node], object], config: str = images) -> list[str]:
+        for name in ("b", "a"):
+            ensure_built(Node(layout.paths), name)
+        layout.paths.config.write_text(config)
+        locked.clear()
+        act(Node(layout.paths))
+        return locked.copy()
+
+    monkeypatch.setattr(Node, "hold", hold)
+    assert order(lambda node: create(node, Order("two", "web")), layout.paths.config.read_text()) == ["a", "b"]
+    assert order(lambda node: delete_images(node, ["b", "a"], force=True)) == ["a", "b"]
+    shutil.rmtree(layout.vm(Node(layout.paths).store.find("web").uuid))
+    assert order(collect) == ["a", "b"]
+
+
+def test_an_image_that_was_replaced_while_it_was_waited_for_is_held_all_the_same(
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(node, "flake")
+    folder = layout.image("flake")
+    real = Node.hold
+
+    def hold(self: Node, apply: Apply, folder: Path, **more: Any) -> bool:
+        monkeypatch.setattr(Node, "hold", real)
+        lock = Lock(folder)
+        folder.rename(folder.with_name(".del-flake"))  # by another, who let go of it
+        folder.mkdir()  # and a third wants it
+        apply.hold(lock)
+        return lock.still(folder)
+
+    monkeypatch.setattr(Node, "hold", hold)
+    with node.apply() as apply:
+        assert hold_images(node, apply, ["flake"]) == ["flake"]
+        assert try_lock(folder) is None
 
 
 def test_a_relative_image_begins_in_the_folder_of_the_configuration(

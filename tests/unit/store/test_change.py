@@ -103,7 +103,7 @@ def test_what_an_interrupted_command_left_is_cleaned(
     link(layout.id(3), UUID)
     layout.run(UUID).mkdir(parents=True)
     _tidy(store, locks)
-    assert snapshot(layout.paths.state) == dict.fromkeys(("id", "image", "key", "name", "vm"), "folder")
+    assert snapshot(layout.paths.state) == dict.fromkeys(("config", "id", "image", "key", "name", "vm"), "folder")
     assert not layout.run(UUID).exists()
 
 
