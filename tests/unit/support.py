@@ -170,7 +170,7 @@ class Condition:
     def shell(self) -> str:
         return f"[ {self.looks} ]"
 
-    def holds(self) -> bool:
+    def holds(self, patience: float = 2) -> bool:
         self.looked += 1
         return self.looked >= self.looks
 

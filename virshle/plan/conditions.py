@@ -14,10 +14,14 @@ from virshle.errors import VirshleError
 from virshle.exec.process import gone_shell, running
 from virshle.fs import START, read_start
 
+PATIENCE = 2
+"""Seconds for which a server's first words are waited for, at first."""
+
 
 class Condition(Protocol):
     def shell(self) -> str: ...
-    def holds(self) -> bool: ...
+    def holds(self, patience: float = PATIENCE) -> bool:
+        """`patience`: seconds for which an answer is waited, where one is asked for."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Contains:
         start = f"head -c {START} -- {shlex.quote(str(self.path))} 2>/dev/null"
         return f"{start} | grep -qxF {shlex.quote(self.line)}"
 
-    def holds(self) -> bool:
+    def holds(self, patience: float = PATIENCE) -> bool:
         with suppress(OSError):
             # A guest may write without end; what it has to say comes first.
             return self.line in read_start(self.path).splitlines()
@@ -47,7 +51,7 @@ class Gone:
     def shell(self) -> str:
         return gone_shell(self.record)
 
-    def holds(self) -> bool:
+    def holds(self, patience: float = PATIENCE) -> bool:
         return running(self.record) is None
 
 
@@ -68,7 +72,7 @@ class Replies:
     def shell(self) -> str:
         return f"{self.request.shell()} 2>/dev/null | grep -qF {shlex.quote(self.word)}"
 
-    def holds(self) -> bool:
+    def holds(self, patience: float = PATIENCE) -> bool:
         with suppress(VirshleError):
             self.request.send()
             return True
@@ -84,12 +88,12 @@ class Greets:
 
     def shell(self) -> str:
         count = len(self.greeting)
-        read = f"timeout 2 head -c{count} </dev/tcp/127.0.0.1/{self.port}"
+        read = f"timeout {PATIENCE} head -c{count} </dev/tcp/127.0.0.1/{self.port}"
         return f'[ "$({read} 2>/dev/null)" = {shlex.quote(self.greeting)} ]'
 
-    def holds(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-            connection.settimeout(2)
+    def holds(self, patience: float = PATIENCE) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), patience) as connection:
+            connection.settimeout(patience)
             return connection.recv(len(self.greeting)) == self.greeting.encode()
         return False
 
@@ -109,11 +113,11 @@ class GreetsVsock:
     greeting: str
 
     def shell(self) -> str:
-        read = f"timeout 2 {self.way.shell()} </dev/null 2>/dev/null | head -c{len(self.greeting)}"
+        read = f"timeout {PATIENCE} {self.way.shell()} </dev/null 2>/dev/null | head -c{len(self.greeting)}"
         return f'[ "$({read})" = {shlex.quote(self.greeting)} ]'
 
-    def holds(self) -> bool:
-        with suppress(OSError), self.way.connect(2) as connection:
+    def holds(self, patience: float = PATIENCE) -> bool:
+        with suppress(OSError), self.way.connect(patience) as connection:
             return connection.recv(len(self.greeting)) == self.greeting.encode()
         return False
 
@@ -127,5 +131,5 @@ class AnyOf:
     def shell(self) -> str:
         return f"{{ {' || '.join(condition.shell() for condition in self.conditions)}; }}"
 
-    def holds(self) -> bool:
-        return any(condition.holds() for condition in self.conditions)
+    def holds(self, patience: float = PATIENCE) -> bool:
+        return any(condition.holds(patience) for condition in self.conditions)

@@ -19,6 +19,7 @@ from virshle import log
 from virshle.errors import HostError, TimedOutError, VirshleError
 from virshle.exec import Command, Result
 from virshle.fs import Lock, explained, read_end, write_atomic
+from virshle.plan.conditions import PATIENCE
 from virshle.plan.progress import Follower, Progress, Silent, watch
 from virshle.plan.steps import Call, Plan, Run, Step, Wait, Write
 
@@ -252,7 +253,7 @@ def wait(step: Wait, progress: Progress | None = None) -> float:
     teller, title = progress or Silent(), f"waiting for {step.why}"
     started = time.monotonic()
     try:
-        while not step.until.holds():
+        while not step.until.holds(_patience(time.monotonic() - started, step.timeout)):
             took = time.monotonic() - started
             if step.fatal is not None and step.fatal.holds() and not step.until.holds():
                 raise HostError(
@@ -266,6 +267,12 @@ def wait(step: Wait, progress: Progress | None = None) -> float:
     finally:
         teller.end(title)
     return time.monotonic() - started
+
+
+def _patience(took: float, timeout: float) -> float:
+    """Seconds for one answer. Where thirty guests boot on one processor a server takes long to speak, and longer if it is
+    asked anew each time before it can."""
+    return max(PATIENCE, min(took / 4, timeout - took))
 
 
 def _tails(files: tuple[Path, ...]) -> list[str]:

@@ -13,6 +13,22 @@ from virshle.plan import Wait
 from virshle.plan.executor import wait
 
 
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    return clock
+
+
 def test_what_is_true_at_once_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it slept"))
     assert wait(Wait("it", Condition(1), timeout=0)) < 5
@@ -49,13 +65,43 @@ class _TrueOnceFatal:
     def shell(self) -> str:
         return "true"
 
-    def holds(self) -> bool:
+    def holds(self, patience: float = 2) -> bool:
         return self.fatal.looked > 0
 
 
 def test_what_came_true_just_before_the_end_counts() -> None:
     fatal = Condition(1)
     wait(Wait("it", _TrueOnceFatal(fatal), timeout=60, fatal=fatal))
+
+
+@dataclass
+class _Slow:
+    """A server that speaks after so many seconds, to who still listens."""
+
+    needs: float
+    clock: Clock
+    asked: int = 0
+
+    def shell(self) -> str:
+        return "true"
+
+    def holds(self, patience: float = 2) -> bool:
+        self.asked += 1
+        self.clock.now += min(patience, self.needs)
+        return patience >= self.needs
+
+
+def test_a_server_that_is_slow_to_speak_is_given_time(clock: Clock) -> None:
+    """Thirty that share a processor, asked anew every two seconds, never come to speak."""
+    slow = _Slow(15, clock)
+    assert wait(Wait("it", slow, timeout=3600)) < 120
+    assert slow.asked < 30
+
+
+def test_it_is_not_waited_longer_than_was_asked_for(clock: Clock) -> None:
+    with pytest.raises(TimedOutError):
+        wait(Wait("it", _Slow(1000, clock), timeout=100))
+    assert clock.now < 105
 
 
 def test_the_tails_of_its_logs_are_shown(tmp_path: Path) -> None:
