@@ -48,7 +48,9 @@ def torn(folder: Path, names: Sequence[str]) -> list[Path]:
     # As tempfile makes names.
     part = re.compile(rf"\.(?:{'|'.join(map(re.escape, names))})\.[a-z0-9_]{{8}}")
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as found:
-        return sorted(folder / one.name for one in found if one.name[0] == "." and part.fullmatch(one.name))
+        return sorted(
+            folder / one.name for one in found if part.fullmatch(one.name) and one.is_file(follow_symlinks=False)
+        )
     return []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.host import Host
+from tests.host.host import Host, V
 from tests.host.test_kill import one_image
 
 GPT = bytes(512) + b"EFI PART" + bytes(24) + (2**30).to_bytes(8, "little")
@@ -26,6 +26,24 @@ def refused(host: Host, code: int, *words: str) -> str:
     assert "Traceback" not in said
     assert (host.folders(), host.folders("name"), host.folders("id")) == before
     return said
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("{v} ls | true", 141),
+        ("{v} --help | true", 141),
+        ("{v} ls >/dev/full", 6),
+        ("{v} ls >&-", 0),
+        ("{v} info nobody 2>/dev/full", 4),
+        ("{v} info nobody 2>&1 >/dev/null | true", 4),
+        ("{v} nonsense 2>/dev/full", 2),
+    ],
+)
+def test_who_does_not_listen_gets_the_right_code_too(bare: Host, line: str, code: int) -> None:
+    script = f"{line.format(v=V)}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], env=bare.environment(), capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import click
@@ -61,6 +63,16 @@ class Lazy(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _unheard():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _unheard():
+            return super().invoke(ctx)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -71,6 +83,18 @@ class Lazy(click.Group):
             if close and not ctx.resilient_parsing:
                 raise click.UsageError(f"{error.message} Did you mean {' or '.join(close)}?", ctx) from None
             raise
+
+
+class Unheard(Exception):
+    """Whoever read our output has seen enough, `v ls | head -1`: by a name that click does not end the process for."""
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise Unheard from error
 
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -127,11 +151,16 @@ def run() -> int:
         # So click ends a shell's question for completions.
         return int(done.code or 0)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        log.note("interrupted")
+        with suppress(OSError):
+            log.note("interrupted")
         return 130
+    except (Unheard, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
     except RecursionError:
         show_error(VirshleError("something that was read is nested too deeply"))
         return 1
@@ -148,8 +177,6 @@ def run() -> int:
 def _lost(error: OSError) -> int:
     """The exit code where the system refused something that nobody expected it to."""
     if isinstance(error, BrokenPipeError):
-        # Whoever read our output has seen enough, `v ls | head -1`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     show_error(explain(error, f"{error.filename or 'the system'}: {error.strerror or error}"))
     return HostError.exit_code
@@ -160,9 +187,10 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def show_error(error: VirshleError, prefix: str = "error") -> None:
-    """What failed and why, the details, and what to do next; on stderr."""
-    click.secho(f"{prefix}: {log.printable(error.message)}", fg="red" if log.coloured() else None, err=True)
-    for line in error.details:
-        click.echo(f"  {log.printable(line)}", err=True)
-    if error.hint:
-        click.echo(f"hint: {log.printable(error.hint)}", err=True)
+    """What failed and why, the details, and what to do next; on stderr, where anybody listens."""
+    with suppress(OSError):
+        click.secho(f"{prefix}: {log.printable(error.message)}", fg="red" if log.coloured() else None, err=True)
+        for line in error.details:
+            click.echo(f"  {log.printable(line)}", err=True)
+        if error.hint:
+            click.echo(f"hint: {log.printable(error.hint)}", err=True)

@@ -270,8 +270,8 @@ def wait(step: Wait, progress: Progress | None = None) -> float:
 
 
 def _patience(took: float, timeout: float) -> float:
-    """Seconds for one answer. Where thirty guests boot on one processor a server takes long to speak, and longer if it is
-    asked anew each time before it can."""
+    """Seconds for one answer. Where thirty guests boot on one processor a server takes long to speak, and longer if it
+    is asked anew each time before it can."""
     return max(PATIENCE, min(took / 4, timeout - took))
 
 

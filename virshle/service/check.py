@@ -92,12 +92,15 @@ def _large(seen: Seen) -> Iterator[Violation]:
     """Its logs, to which its VMM appends and which may be emptied under it; and what it says of itself, of which only
     the start is read."""
     for vm in seen.vms:
-        logs = [] if vm.place.logs.is_symlink() else _listed(vm.place.logs)
-        for path, kept in (*((log, 0) for log in logs), (vm.place.ready, START)):
+        try:
+            logs = [] if vm.place.logs.is_symlink() else _listed(vm.place.logs)
+        except PermissionError:
+            continue  # another's, of which there is more to tell than this
+        for path, kept in (*((log, 0) for log in (*logs, vm.place.terminal_log)), (vm.place.ready, START)):
             status = _status(path)
             if status is not None and stat.S_ISREG(status.st_mode) and status.st_blocks * 512 > Place.longest_log:
                 # Whose folder that is could put a link there.
-                who = as_user(vmm_user()) if status.st_uid != os.getuid() else []
+                who = as_user(vmm_user()) if path.parent.stat().st_uid != os.getuid() else []
                 cut = shlex.join([*who, "truncate", "-s", str(kept), "--", str(path)])
                 yield Violation(f"{path} has {format_size(status.st_blocks * 512)} on disk", vm.subject, cut)
 

@@ -138,7 +138,6 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
         )
     nix = nix_of(node)
     folder = node.layout.image(name)
-    node.folders()
     note_config(node)
     with node.apply() as apply:
         # One builds; whoever else wants it waits, and finds it built, or finds its folder let go of.

@@ -14,7 +14,7 @@ from virshle.service.image import hold_images
 from virshle.service.image_import import removal, tidy_images
 from virshle.service.image_list import sizes, used_by
 from virshle.service.node import Node
-from virshle.service.share import elsewhere, forget, images_named
+from virshle.service.share import Elsewhere, elsewhere, forget, images_named
 from virshle.store.layout import image_link
 
 _MADE = {"image.json", "parts"}
@@ -36,12 +36,13 @@ def collect(node: Node) -> Collected:
     """
     done = Collected([], {})
     tidy_images(node)
-    unnamed, why = _unnamed(node), _reasons(node)
+    unnamed, why = _unnamed(node), _reasons(node, elsewhere(node))
     with node.apply() as apply:
         # Whoever clones from one or builds it holds its lock, and may have made a VM of it meanwhile.
         held = hold_images(node, apply, [name for name in unnamed if why(name) is None])
-        why = _reasons(node)
-        apply(Plan("config", list(forget(elsewhere(node).gone))))
+        others = elsewhere(node)
+        why = _reasons(node, others)
+        apply(Plan("config", list(forget(others.gone))))
         for name in unnamed:
             if (reason := why(name)) is not None:
                 done.kept[name] = reason
@@ -54,9 +55,9 @@ def collect(node: Node) -> Collected:
     return done
 
 
-def _reasons(node: Node) -> Callable[[str], str | None]:
+def _reasons(node: Node, others: Elsewhere) -> Callable[[str], str | None]:
     """Why an image stays that no template names here, as things are now; None where it need not."""
-    users, others = used_by(node), elsewhere(node)
+    users = used_by(node)
 
     def why(name: str) -> str | None:
         if vms := users.get(name):

@@ -30,7 +30,7 @@ from virshle.plan import Apply, Plan, Step, Write, run
 from virshle.service.image import hold_images
 from virshle.service.image_list import used_by
 from virshle.service.node import Node
-from virshle.service.share import elsewhere
+from virshle.service.share import Elsewhere, elsewhere
 from virshle.store.change import clear, let_go
 from virshle.store.read import unfinished_images
 
@@ -125,13 +125,13 @@ def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> N
     """Raises NotFoundError, and ConflictError where a template names one or, without `force`, VMs were made of it or
     another configuration names it; then none was deleted."""
     names = sorted({*names})
-    for name in names:
-        _check_deletable(node, name, force=force)
+    _check_deletable(node, names, force=force)
     with node.apply() as apply:
         # Whoever clones from one or builds it holds its lock, and may have made a VM of it meanwhile, or let it go.
-        hold_images(node, apply, names)
-        for name in names:
-            _check_deletable(node, name, force=force)
+        held = hold_images(node, apply, names)
+        if went := sorted({*names} - {*held}):
+            raise ConflictError(f"somebody else deletes image {', '.join(went)}", hint="v image ls shows what there is")
+        _check_deletable(node, names, force=force)
         for name in names:
             apply(Plan(name, removal(node, name)))
         apply.commit()
@@ -144,7 +144,13 @@ def removal(node: Node, name: str) -> list[Step]:
     return [remove, *let_go("image", folder, leaving), remove]
 
 
-def _check_deletable(node: Node, name: str, *, force: bool) -> None:
+def _check_deletable(node: Node, names: Sequence[str], *, force: bool) -> None:
+    others = Elsewhere() if force else elsewhere(node)
+    for name in names:
+        _check_one_deletable(node, name, others, force=force)
+
+
+def _check_one_deletable(node: Node, name: str, others: Elsewhere, *, force: bool) -> None:
     if not node.layout.image(name).is_dir():
         image = node.config.image(name)
         what = f"is a file, {image.path}, and not virshle's" if image.path else "is not built"
@@ -157,7 +163,7 @@ def _check_deletable(node: Node, name: str, *, force: bool) -> None:
             f"image {name!r} is named by template {', '.join(templates)}, and nothing was deleted",
             hint=f"take it out of {node.paths.config} first",
         )
-    if not force and (other := elsewhere(node).names(name)):
+    if other := others.names(name):
         raise ConflictError(
             f"image {name!r} is another project's too: {other}; nothing was deleted",
             hint=f"if that needs it no more: v image delete --force {name}",

@@ -4,7 +4,9 @@ file, as Nix notes the roots of its garbage collector. So no image is taken for 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,8 +26,8 @@ class Elsewhere:
     """Of each image, the files that name it."""
     unread: dict[str, str] = field(default_factory=dict)
     """Files that are there and cannot be read, and why: each may name any image."""
-    gone: list[Path] = field(default_factory=list)
-    """Links to files that are no more."""
+    gone: dict[Path, Path] = field(default_factory=dict)
+    """Links to files that are no more, and to which."""
 
     def names(self, image: str) -> str | None:
         """Who does, or may, as a sentence."""
@@ -37,12 +39,12 @@ class Elsewhere:
 
 def note_config(node: Node) -> None:
     """For whoever uses an image. Raises HostError."""
+    node.folders()
     file = node.paths.config
     link = node.layout.configs / sha256(bytes(file)).hexdigest()[:16]
     # What is built in is everybody's; and what `<(...)` gave is another's file, or none, in the next process.
     if link.is_symlink() or not file.is_file() or file.is_relative_to("/dev") or file.is_relative_to("/proc"):
         return
-    node.folders()
     with node.apply() as apply:
         apply(Plan("config", [run("note which configuration uses these images", "ln", "-sfnT", "--", file, link)]))
         apply.commit()
@@ -51,29 +53,36 @@ def note_config(node: Node) -> None:
 def elsewhere(node: Node) -> Elsewhere:
     """Raises HostError where the notes cannot be read."""
     found = Elsewhere()
-    for link in _noted(node):
-        file = link.readlink()
+    for link, file in _noted(node).items():
         if file == node.paths.config:
             continue
         try:
-            file.stat()
-            config = load(replace(node.paths, config=file))
+            plain = stat.S_ISREG(file.stat().st_mode)
+            config = load(replace(node.paths, config=file)) if plain else None
         except (FileNotFoundError, NotADirectoryError):
-            found.gone.append(link)
+            found.gone[link] = file
         except OSError as error:
             found.unread[str(file)] = error.strerror or str(error)
         except ConfigError as error:
-            found.unread[str(file)] = error.message
+            found.unread[str(file)] = ": ".join([error.message, *error.details[:1]])
         else:
+            if config is None:
+                found.unread[str(file)] = "it is no file"
+                continue
             for name in images_named(config):
                 found.named.setdefault(name, []).append(str(file))
     return found
 
 
-def _noted(node: Node) -> list[Path]:
-    folder = node.layout.configs
+def _noted(node: Node) -> dict[Path, Path]:
+    """Each link, and where it leads. One that another `gc` forgets in this moment is none."""
+    folder, found = node.layout.configs, {}
     with explained("see which configurations use the images"):
-        return sorted(link for link in folder.iterdir() if link.is_symlink()) if folder.is_dir() else []
+        for link in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if link.is_symlink():
+                with suppress(FileNotFoundError):
+                    found[link] = link.readlink()
+    return found
 
 
 def images_named(config: Config) -> set[str]:
@@ -82,6 +91,6 @@ def images_named(config: Config) -> set[str]:
     return {name for name in named if config.images[name].path is None or config.origins["image", name] == IMPORTED}
 
 
-def forget(gone: list[Path]) -> Iterator[Step]:
-    for link in gone:
-        yield run(f"forget a configuration that is gone: {link.readlink()}", "rm", "-f", "--", link)
+def forget(gone: dict[Path, Path]) -> Iterator[Step]:
+    for link, file in gone.items():
+        yield run(f"forget a configuration that is gone: {file}", "rm", "-f", "--", link)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -169,8 +170,12 @@ def _remove(layout: Layout, path: Path) -> Step:
 
 def _half_written(entries: Sequence[Entry]) -> Iterator[Path]:
     """The folders of VMs in which a file is that was written by half. Of a broken one, or a newer virshle's, nobody
-    knows what is what."""
-    return (entry.folder for entry in entries if entry.summary is not None and torn(entry.folder, WRITTEN_LOCKED))
+    knows what is what; and in somebody else's nothing is done."""
+    for entry in entries:
+        if entry.summary is not None and torn(entry.folder, WRITTEN_LOCKED):
+            with suppress(FileNotFoundError):
+                if entry.folder.stat().st_uid == os.getuid():
+                    yield entry.folder
 
 
 def _clear(folder: Path) -> Step:

@@ -303,7 +303,7 @@ def test_a_selector_that_matches_none_says_so(words: list[str], guest: Guest, v:
 
 
 def test_what_was_waited_for_is_told(guest: Guest, v: V, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("virshle.plan.conditions.Greets.holds", lambda _: True)
+    monkeypatch.setattr("virshle.plan.conditions.Greets.holds", lambda *_: True)
     ran = v("create", "-t", "t", "web", "--wait", "--timeout", "5")
     assert (ran.code, ran.out) == (0, "web\n")
     assert "s for web's ssh server to answer; next: v ssh web" in ran.err

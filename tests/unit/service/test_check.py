@@ -117,6 +117,20 @@ def test_what_is_anothers_is_emptied_as_that_user(scene: Scene, root: None, monk
     assert large.remedy.endswith(f" -- truncate -s 65536 -- {place.ready}")
 
 
+def test_a_log_folder_that_is_closed_to_us_hides_nothing_else(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs, listed = scene.place("web").logs, Path.iterdir
+
+    def closed(path: Path) -> Iterator[Path]:
+        if path == logs:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    logs.mkdir(exist_ok=True)
+    _break(scene)
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert [one.subject for one in check(scene.node).violations] != []
+
+
 def test_where_nothing_was_made_nothing_is_wrong(node: Node, tmp_path: Path) -> None:
     for folder in node.layout.folders():
         folder.rmdir()

@@ -17,7 +17,7 @@ from virshle.service.image import build, ensure_built
 from virshle.service.image_gc import Collected, collect
 from virshle.service.image_import import delete_images
 from virshle.service.node import Node
-from virshle.service.share import note_config
+from virshle.service.share import elsewhere, note_config
 from virshle.store import Layout
 
 
@@ -81,6 +81,34 @@ def test_one_that_cannot_be_read_may_name_anything(node: Node, nix: FakeNix, lay
     ensure_built(other, "flake")
     other.paths.config.write_text(text)
     assert f"{other.paths.config} may name it, and cannot be read: " in collect(node).kept["flake"]
+
+
+def test_a_note_that_another_forgets_meanwhile_is_none(
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = _project(layout, "other", _NAMES_IT)
+    ensure_built(other, "flake")
+    (layout.configs / "0").symlink_to(other.paths.config.parent)
+    real = Path.readlink
+
+    def went(path: Path) -> Path:
+        if path.name == "0":
+            raise FileNotFoundError(2, "No such file or directory")
+        return real(path)
+
+    assert elsewhere(node).unread == {str(other.paths.config.parent): "it is no file"}
+    monkeypatch.setattr(Path, "readlink", went)
+    assert collect(node).kept == {"flake": f"{other.paths.config} names it"}
+
+
+def test_what_somebody_else_deletes_meanwhile_is_told(
+    node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (layout.image("old")).mkdir()
+    monkeypatch.setattr("virshle.service.image_import.hold_images", lambda *_: [])
+    monkeypatch.setattr("virshle.service.image_import._check_deletable", lambda *_, **__: None)
+    with pytest.raises(ConflictError, match="somebody else deletes image old"):
+        delete_images(node, ["old"])
 
 
 def test_what_is_built_in_needs_no_note(node: Node, nix: FakeNix, layout: Layout) -> None:

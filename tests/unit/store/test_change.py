@@ -158,6 +158,19 @@ def test_what_is_being_written_is_left(store: Store, layout: Layout, host: FakeH
     assert (broken / PARTS[0]).exists()
 
 
+def test_in_somebody_elses_folder_nothing_is_done(
+    store: Store, layout: Layout, host: FakeHost, locks: list[Lock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put_vm(layout, make_vm())
+    (folder / PARTS[0]).write_text("{")
+    (folder / PARTS[1]).mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    assert look(store).folders == []
+    monkeypatch.undo()
+    # And of ours only files.
+    assert torn(folder, WRITTEN_LOCKED) == [folder / PARTS[0]]
+
+
 def test_what_an_interrupted_write_leaves_is_what_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
