@@ -17,7 +17,7 @@ _HINTS = (
         "name an attribute that is a package: nix flake show FLAKE lists them",
     ),
     (
-        r"does not have wanted outputs? 'out'",
+        r"does not have (?:wanted )?outputs? 'out'",
         'an image is the output `out` of what builds it: nix = "FLAKE#ATTRIBUTE.out"',
     ),
     (r"is not owned by current user|dubious ownership", "git config --global --add safe.directory FOLDER"),

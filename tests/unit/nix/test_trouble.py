@@ -60,6 +60,7 @@ from virshle.nix.trouble import hint_for
             "nix flake show",
         ),
         ("error: derivation '/nix/store/x.drv' does not have wanted outputs 'out'", "ATTRIBUTE.out"),
+        ("error: derivation '/nix/store/x.drv' does not have output 'out'", "ATTRIBUTE.out"),
         ("error: getting status of '/f': No such file or directory", "check the paths"),
         ("error: path '/f' does not contain a 'flake.nix'", "git add"),
         ("error: cannot find flake 'flake:f' in the flake registries", "check the flake reference"),
