@@ -31,10 +31,10 @@ def refused(host: Host, code: int, *words: str) -> str:
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("{v} ls | true", 141),
+        ("{v} template ls | true", 141),
         ("{v} --help | true", 141),
-        ("{v} ls >/dev/full", 6),
-        ("{v} ls >&-", 0),
+        ("{v} template ls >/dev/full", 6),
+        ("{v} template ls >&-", 0),
         ("{v} info nobody 2>/dev/full", 4),
         ("{v} info nobody 2>&1 >/dev/null | true", 4),
         ("{v} nonsense 2>/dev/full", 2),
