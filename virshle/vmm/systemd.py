@@ -90,6 +90,8 @@ def start_unit(machine: Machine) -> Command:
             f"--unit={launch.unit}",
             f"--description=VM {vm.name}, run by {launch.hypervisor} for virshle",
             *("--slice=virshle.slice", "--no-ask-password", "--quiet"),
+            # Its script's programs are found as ours are: systemd's own PATH has no flock and no socat on NixOS.
+            "--setenv=PATH",
             *(f"--property={line}" for line in properties),
             *("--", str(place.script), "run"),
         ),

@@ -129,6 +129,12 @@ def test_a_unit_says_whose_folder_it_works_in(said: str, folder: Path | None, ho
     assert host.calls[0][-1] == "virshle-vm-web.service"
 
 
+def test_its_script_finds_the_programs_that_virshle_finds() -> None:
+    """systemd's own PATH is another: on NixOS it has little more than coreutils."""
+    words = start_unit(_machine()).argv
+    assert "--setenv=PATH" in words[: words.index("--")]
+
+
 def test_a_unit_waits_for_its_record_and_is_stopped_by_the_power_button() -> None:
     properties = _properties(_machine())
     assert [_words(line) for line in properties["ExecStartPost"]] == [["/s/vm/u/vmm.sh", "began", "$MAINPID"]]
