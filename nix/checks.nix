@@ -55,6 +55,12 @@ in
 
   unit = inSource "unit" [ python ] "python -m pytest -q -p no:cacheprovider tests/unit";
 
+  # Built where the builder has KVM, as all of NixOS's own tests of VMs.
+  host = import ./host-test.nix {
+    inherit pkgs v;
+    image = self.packages.${system}.image-nixos;
+  };
+
   guests = pkgs.writeText "virshle-guests.json" (builtins.toJSON guests);
 
   templates = pkgs.writeText "virshle-templates.json" (

@@ -108,7 +108,7 @@ def test_show_lists_what_there_is(flake: Flake) -> None:
     for system in ("x86_64-linux", "aarch64-linux"):
         assert set(shown["packages"][system]) == {"default", "v", "image-nixos", "image-tiny"}
         assert set(shown["apps"][system]) == {"default", "v"}
-        assert {"lint", "unit", "guests", "templates"} <= set(shown["checks"][system])
+        assert {"lint", "unit", "guests", "templates", "host"} <= set(shown["checks"][system])
         assert "default" in shown["devShells"][system]
     assert set(shown["templates"]) == {"default", "guest", "ci"}
     assert set(shown["nixosModules"]) == {"default", "guest"}

@@ -111,6 +111,14 @@ let
     python3.withPackages = select: runCommand "python3-env" { names = map (p: p.name) (select pythonPackages); } ''mkdir "$out"'';
     mkShell = args: runCommand "shell" { inherit (args) packages shellHook; outputs = [ "out" ]; } ''mkdir "$out"'';
     writeShellScriptBin = name: text: runCommand name { inherit text; } ''mkdir -p "$out/bin"; printf %s "$text" >"$out/bin/v"'';
+    runtimeShell = "/bin/bash";
+    # In form: what it would do takes a NixOS.
+    testers.runNixOSTest =
+      test:
+      runCommand test.name {
+        inherit (test) testScript;
+        config = (test.nodes.host { lib.mkForce = value: value; }).environment.etc."virshle/config.toml".text;
+      } ''echo "$testScript" >"$out"'';
     writeText = name: text: runCommand name { inherit text; } ''printf %s "$text" >"$out"'';
     stdenv.hostPlatform = {
       inherit system;
