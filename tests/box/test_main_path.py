@@ -92,7 +92,7 @@ def test_a_script_makes_and_runs_it_without_virshle(box: Box, hypervisor: str) -
         assert "web runs already" in box.run("bash /root/web.sh").stdout
     finally:
         box.run("mv /opt/virshle.away /opt/virshle")
-    assert box.state() == "running"
+    box.wait_until(lambda: box.state() == "running")
     assert box.info()["uuid"] == uuid
     box.v("start", "web", "--wait")
     assert box.v("ssh", "web", "hostname").stdout == "web\n"
@@ -101,5 +101,5 @@ def test_a_script_makes_and_runs_it_without_virshle(box: Box, hypervisor: str) -
     # What is there stays: the same file.
     disk = box.run(["stat", "--format=%i", f"{folder}/disk/os"]).stdout
     box.run("bash /root/web.sh")
-    assert box.state() == "running"
+    box.wait_until(lambda: box.state() == "running")
     assert box.run(["stat", "--format=%i", f"{folder}/disk/os"]).stdout == disk

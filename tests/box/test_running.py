@@ -63,9 +63,9 @@ def test_what_curl_did_is_noticed(web: Web) -> None:
     box = web.ready()
     api = f"curl -sSf --unix-socket {box.info()['run']['folder']}/ch.sock -X PUT http://localhost/api/v1"
     box.run(f"{api}/vm.pause")
-    assert box.state() == "paused"
+    box.wait_until(lambda: box.state() == "paused")
     box.run(f"{api}/vm.resume")
-    assert box.state() == "running"
+    box.wait_until(lambda: box.state() == "running")
     box.run(f"{api}/vmm.shutdown")
     box.wait_until(lambda: box.state() == "stopped")
 
@@ -145,6 +145,6 @@ def test_a_guest_that_ignores_the_power_button(web: Web) -> None:
     said = box.v("stop", "web", "--timeout", "2", code=8).stderr
     assert "left running" in said
     assert "v stop --force web" in said
-    assert box.state() == "running"
+    box.wait_until(lambda: box.state() == "running")
     assert "by force" in box.v("stop", "web", "--timeout", "1", "--force").stderr
     box.web = None

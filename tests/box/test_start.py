@@ -20,7 +20,7 @@ def still(web: Web) -> Iterator[Box]:
     yield box
     if box.web:
         box.v("start", "web")
-        assert box.state() == "running"
+        box.wait_until(lambda: box.state() == "running")
 
 
 def test_a_vmm_that_dies_at_once(still: Box, hypervisor: str) -> None:
