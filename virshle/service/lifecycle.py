@@ -11,19 +11,13 @@ from virshle.model.vm import Vm
 from virshle.plan import Apply, Gone, Plan, Run, Step, Wait
 from virshle.service import show
 from virshle.service.node import Node
-from virshle.service.start import end_steps, over_step
+from virshle.service.start import end_steps, over_step, told_of
 from virshle.store import Entry
 from virshle.store.change import leave, remove
 from virshle.store.layout import command_log
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Place, State, read_launch
 from virshle.vmm.systemd import forget, systemd_runs, unit_name
-
-
-def state_of(place: Place) -> State:
-    """Of a VM whose process runs."""
-    launch = read_launch(place)
-    return driver_of(launch, place).state(place, launch).state
 
 
 def pause(node: Node, target: Entry) -> bool:
@@ -41,7 +35,7 @@ def _switch(node: Node, target: Entry, wanted: State) -> bool:
         vm, place = entry.whole(), node.place(entry.uuid)
         if node.process(vm.uuid) is None:
             raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name}")
-        if state_of(place) == wanted:
+        if told_of(place).state == wanted:
             return False
         driver = driver_of(read_launch(place), place)
         apply(node.plan(vm, driver.pause(place) if wanted == "paused" else driver.resume(place)))
@@ -67,7 +61,7 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
         process = node.process(vm.uuid)
         if process is None:
             return Stopped(vm, _lay_to_rest(node, apply, entry))
-        if state_of(place) == "starting":
+        if told_of(place).state == "starting":
             # There is no guest yet that could power off, nor anything of it to lose.
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
             return Stopped(vm, "before its guest began")
@@ -109,7 +103,7 @@ def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> None:
     began = time.monotonic()
     place = node.place(vm.uuid)
     driver = driver_of(read_launch(place), place)
-    if state_of(place) == "paused":
+    if told_of(place).state == "paused":
         # A guest that stands still feels no button.
         apply(node.plan(vm, driver.resume(place)))
     apply(node.plan(vm, driver.power_button(place, max(timeout, 1))))

@@ -43,7 +43,7 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
         vm, place = entry.whole(), node.place(entry.uuid)
         process = node.process(vm.uuid)
         if process:
-            told = _told(place)
+            told = told_of(place)
             if told.state == "crashed":
                 raise ConflictError(f"{vm.name} cannot start: {told.why}", hint=f"{told.remedy} {vm.name}")
             # Else a start was killed, as the lock is ours, and its VMM was never told to boot the guest.
@@ -73,7 +73,8 @@ def _taken(machine: Machine, error: HostError) -> ConflictError | None:
     )
 
 
-def _told(place: Place) -> Told:
+def told_of(place: Place) -> Told:
+    """What its VMM says of a VM whose process runs."""
     launch = read_launch(place)
     return driver_of(launch, place).state(place, launch)
 
