@@ -85,6 +85,10 @@ class Lazy(click.Group):
             raise
 
 
+_UNHEARD = 141
+"""The exit code of who has nobody to tell, as a shell has it of who dies of SIGPIPE."""
+
+
 class Unheard(Exception):
     """Whoever read our output has seen enough, `v ls | head -1`: by a name that click does not end the process for."""
 
@@ -125,6 +129,8 @@ def main() -> NoReturn:
             # None: the caller closed it.
             if stream is not None:
                 stream.flush()
+    except BrokenPipeError:
+        code = code or _UNHEARD
     except OSError as error:
         code = code or _lost(error)
     # Without the interpreter's own end: to free all that the kernel frees anyway takes it longer than most commands.
@@ -158,9 +164,8 @@ def run() -> int:
         with suppress(OSError):
             log.note("interrupted")
         return 130
-    except (Unheard, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+    except Unheard:
+        return _UNHEARD
     except RecursionError:
         show_error(VirshleError("something that was read is nested too deeply"))
         return 1
@@ -176,8 +181,6 @@ def run() -> int:
 
 def _lost(error: OSError) -> int:
     """The exit code where the system refused something that nobody expected it to."""
-    if isinstance(error, BrokenPipeError):
-        return 141
     show_error(explain(error, f"{error.filename or 'the system'}: {error.strerror or error}"))
     return HostError.exit_code
 

@@ -57,8 +57,9 @@ def elsewhere(node: Node) -> Elsewhere:
         if file == node.paths.config:
             continue
         try:
-            plain = stat.S_ISREG(file.stat().st_mode)
-            config = load(replace(node.paths, config=file)) if plain else None
+            if not stat.S_ISREG(file.stat().st_mode):
+                raise ConfigError("it is no file")
+            config = load(replace(node.paths, config=file))
         except (FileNotFoundError, NotADirectoryError):
             found.gone[link] = file
         except OSError as error:
@@ -66,9 +67,6 @@ def elsewhere(node: Node) -> Elsewhere:
         except ConfigError as error:
             found.unread[str(file)] = ": ".join([error.message, *error.details[:1]])
         else:
-            if config is None:
-                found.unread[str(file)] = "it is no file"
-                continue
             for name in images_named(config):
                 found.named.setdefault(name, []).append(str(file))
     return found
