@@ -63,9 +63,9 @@ def test_what_curl_did_is_noticed(web: Web) -> None:
     box = web.ready()
     api = f"curl -sSf --unix-socket {box.info()['run']['folder']}/ch.sock -X PUT http://localhost/api/v1"
     box.run(f"{api}/vm.pause")
-    box.wait_until(lambda: box.state() == "paused")
+    assert box.state() == "paused"
     box.run(f"{api}/vm.resume")
-    box.wait_until(lambda: box.state() == "running")
+    assert box.state() == "running"
     box.run(f"{api}/vmm.shutdown")
     box.wait_until(lambda: box.state() == "stopped")
 
