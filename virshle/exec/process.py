@@ -96,6 +96,16 @@ def _holder(handle: int) -> int | None:
     return None
 
 
+def held_record(pid: int) -> tuple[Path, os.stat_result] | None:
+    """The record that a VMM has open: the path at which it is now, whatever was renamed above it, and what it is. The
+    path leads nowhere where the record was removed, or the VMM has mounts of its own (proc_pid_fd(5)). None of a
+    process that is not ours to look into."""
+    link = Path(f"/proc/{pid}/fd/{_FD}")
+    with suppress(OSError):
+        return link.readlink(), link.stat()
+    return None
+
+
 def _parse(text: bytes) -> tuple[int, str, str] | None:
     with suppress(ValueError):
         pid, boot, token = text.decode("ascii").split()

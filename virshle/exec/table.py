@@ -22,11 +22,16 @@ def processes() -> Iterator[Listed]:
     for folder in _PROC.iterdir():
         if not folder.name.isdecimal():
             continue
-        # It may end while it is looked at, and be somebody's who hides it.
-        with suppress(OSError):
-            words = (folder / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
-            if words != [b""]:
-                yield Listed(int(folder.name), tuple(map(os.fsdecode, words)))
+        if argv := argv_of(int(folder.name)):
+            yield Listed(int(folder.name), argv)
+
+
+def argv_of(pid: int) -> tuple[str, ...]:
+    """Empty where it has ended, or hides it."""
+    with suppress(OSError):
+        words = (_PROC / str(pid) / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
+        return () if words == [b""] else tuple(map(os.fsdecode, words))
+    return ()
 
 
 def parent_of(pid: int) -> int | None:
@@ -34,6 +39,16 @@ def parent_of(pid: int) -> int | None:
     with suppress(OSError):
         # The second field, its name in parentheses, may hold anything.
         return int((_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+    return None
+
+
+def unit_of(pid: int) -> str | None:
+    """The service of systemd that it is in (cgroups(7), "/proc files": a line for each hierarchy, of which systemd has
+    one)."""
+    with suppress(OSError):
+        for line in (_PROC / str(pid) / "cgroup").read_text(errors="replace").splitlines():
+            if line.endswith(".service"):
+                return line.rpartition("/")[2].removesuffix(".service")
     return None
 
 

@@ -29,12 +29,12 @@ def check_name(name: str) -> str:
         raise ValueError(f"{name!r} is no host name: 1 to 63 of a-z, 0-9 and '-', which neither starts nor ends it")
     if name.isdigit():
         raise ValueError(f"{name!r} is all digits: it would be taken for a VM's number")
-    if _is_uuid(name):
+    if is_uuid(name):
         raise ValueError(f"{name!r} is a uuid")
     return name
 
 
-def _is_uuid(word: str) -> bool:
+def is_uuid(word: str) -> bool:
     if len(word) < 32:
         return False
     try:

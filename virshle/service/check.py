@@ -22,9 +22,11 @@ from uuid import UUID
 from virshle.fs import START, explained, held
 from virshle.model.units import format_size
 from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
+from virshle.service.lost import shut_down
 from virshle.service.node import Node
 from virshle.service.seen import Seen, SeenVm, Violation, see
 from virshle.service.start import growing, odd_files, short_disks
+from virshle.store.astray import move_back, strays
 from virshle.store.layout import definition
 from virshle.store.read import link_owner, made_by_newer, unfinished_images
 from virshle.vmm.account import as_user, vmm_user
@@ -117,12 +119,13 @@ def _definitions(seen: Seen) -> Iterator[Violation]:
 
 def _strays(seen: Seen) -> Iterator[Violation]:
     """Among the VMs' folders."""
-    vms = {vm.place.folder for vm in seen.vms}
-    known = {*vms, *seen.staging, seen.layout.vms / "lost+found"}
-    for path in _listed(seen.layout.vms):
-        if path not in known:
-            why = "it is no VM's: a VM's folder is named by the uuid in its vm.json"
-            yield Violation(why, str(path), f"name it so, or move it out of {path.parent}")
+    homes = {path: uuid for uuid, path in seen.left.astray.items()}
+    for path in strays(seen.layout, {vm.place.folder for vm in seen.vms}):
+        why = "it is no VM's: a VM's folder is named by the uuid in its vm.json"
+        remedy = f"name it so, or move it out of {path.parent}"
+        if path in homes:
+            remedy = move_back(path, seen.layout.vm(homes[path]))
+        yield Violation(why, str(path), remedy)
 
 
 def _runtime(seen: Seen) -> Iterator[Violation]:
@@ -130,11 +133,25 @@ def _runtime(seen: Seen) -> Iterator[Violation]:
     uuids = {vm.entry.uuid for vm in seen.vms} | {UUID(folder.name[5:]) for folder in seen.staging}
     owners = Counter(seen.layout.run(uuid) for uuid in uuids)
     for path in _listed(seen.layout.runs):
-        if path not in owners:
-            yield Violation("a runtime folder of no VM", str(path), f"rm -rf {quote(str(path))}")
+        if path not in owners and (remedy := _empty_folder(seen, path)):
+            yield Violation("a runtime folder of no VM", str(path), remedy)
     for path, count in owners.items():
         if count > 1:
             yield Violation(f"the runtime folder of {count} VMs", str(path), "give one of them another uuid")
+
+
+def _empty_folder(seen: Seen, path: Path) -> str:
+    """What to do about a runtime folder of no VM; empty where it is another state folder's. In it are the sockets by
+    which a VMM is reached that runs: they cannot be made again."""
+    if path.name in seen.lost:
+        return seen.lost[path.name]
+    for process in seen.processes:
+        if process.is_vmm and process.run == path.name:
+            return shut_down(seen.layout, process)
+    for vm in seen.vms:
+        if vm.process is not None and not vm.place.run.is_dir():
+            return f"if it is that of {vm.subject}, which runs, move it back: {move_back(path, vm.place.run)}"
+    return f"rm -rf {quote(str(path))}"
 
 
 def _links(seen: Seen) -> Iterator[Violation]:

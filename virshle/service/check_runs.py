@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from shlex import quote
 
 from virshle.exec.process import recorded
 from virshle.exec.table import has_open
 from virshle.fs import held
+from virshle.service.lost import may_run, shut_down
 from virshle.service.seen import Seen, SeenVm, Violation
+from virshle.store.astray import move_back
 from virshle.vmm.running import SCRIPT, VmProcess
-from virshle.vmm.systemd import systemd_runs, unit_folder, unit_name
+from virshle.vmm.systemd import systemd_runs, unit_folder, unit_name, unit_process
 
 _UP = ("active", "activating", "deactivating", "reloading")
 
@@ -27,7 +30,7 @@ def run_faults(seen: Seen) -> Iterator[Violation]:
             yield Violation(why, vm.subject, f"fuser -v {quote(str(vm.place.record))} names it")
         elif not vm.place.run.is_dir():
             why = f"runs, and its runtime folder {vm.place.run} is gone: nobody can talk to its VMM"
-            yield Violation(why, vm.subject, f"shut it down from inside, or: v stop --force {vm.entry.name}")
+            yield Violation(why, vm.subject, _without_sockets(vm))
         elif why := _otherwise(seen, vm, processes.get(vm.process.pid)):
             yield Violation(why, vm.subject, again)
 
@@ -48,12 +51,24 @@ def _otherwise(seen: Seen, vm: SeenVm, process: VmProcess | None) -> str:
     return ""
 
 
+def _without_sockets(vm: SeenVm) -> str:
+    """What can still be done for a VM that runs without its runtime folder."""
+    for path in sorted(vm.place.run.parent.iterdir()) if vm.place.run.parent.is_dir() else ():
+        if vm.place.run.name in path.name:
+            return f"move it back: {move_back(path, vm.place.run)}"
+    if vm.launch is not None and vm.launch.ssh_port is not None:
+        return f"move it back, if it was moved; else shut the VM down from inside: v ssh {vm.entry.name} poweroff"
+    return "move it back, if it was moved; else shut the VM down from inside"
+
+
 def process_faults(seen: Seen) -> Iterator[Violation]:
     """Processes that run for a VM which is not there, or does not run, or has another VMM."""
     owners = {vm.place.run.name: vm for vm in seen.vms}
     for process in seen.processes:
-        if why := _stray(process, owners.get(process.run)):
-            yield Violation(f"{process.kind} {why}", f"process {process.pid}", f"kill {process.pid}")
+        owner = owners.get(process.run)
+        why = _stray(process, owner)
+        if why and (remedy := _end(seen, process, owner)):
+            yield Violation(f"{process.kind} {why}", f"process {process.pid}", remedy)
 
 
 def _stray(process: VmProcess, owner: SeenVm | None) -> str:
@@ -67,20 +82,49 @@ def _stray(process: VmProcess, owner: SeenVm | None) -> str:
     return ""
 
 
+def _end(seen: Seen, process: VmProcess, owner: SeenVm | None) -> str:
+    """How a process that is no VM's is ended; empty where it is another state folder's. Only what runs no guest, and
+    whose VM does not run either, is told to be killed."""
+    if process.run in seen.lost:
+        return seen.lost[process.run]
+    if owner is not None and owner.process is not None:
+        both = f"{owner.process.pid},{process.pid}"
+        return f"they write to the same disks: shut the guest of one of them down from inside; ps -wwfp {both}"
+    return shut_down(seen.layout, process) if may_run(process.run, seen.processes) else f"kill {process.pid}"
+
+
 def unit_faults(seen: Seen) -> Iterator[Violation]:
     """Units that run no VM, or are kept as those of a VM which is not there."""
     if not seen.units:
         return
     running = {vm.launch.unit for vm in seen.vms if vm.process and vm.launch}
     kept = {unit_name(vm.entry.name) for vm in seen.vms} | {vm.launch.unit for vm in seen.vms if vm.launch}
+    runs = {vm.place.folder for vm in seen.vms if vm.process}
     for unit, state in seen.units.items():
         if unit in (running if state in _UP else kept):
             continue
         folder = unit_folder(unit)
         if folder is not None and folder.parent != seen.layout.vms:
             continue  # of a VM with another state folder than ours
-        remedy = f"systemctl stop {unit}" if state in _UP else f"systemctl reset-failed {unit}"
-        yield Violation(f"is {state}, and no VM's", f"unit {unit}", remedy)
+        if folder in runs:
+            continue  # its VM's launch.json does not name it, of which more is told there
+        if remedy := _end_unit(seen, unit, state, folder):
+            yield Violation(f"is {state}, and no VM's", f"unit {unit}", remedy)
+
+
+def _end_unit(seen: Seen, unit: str, state: str, folder: Path | None) -> str:
+    """Only a unit in which nothing runs is told to be stopped. To stop one whose VM's folder is gone would cut its power,
+    as what its ExecStop runs is in that folder."""
+    if state not in _UP:
+        return f"systemctl reset-failed {unit}"
+    run = folder.name.replace("-", "")[:12] if folder else ""
+    if run in seen.lost:
+        return seen.lost[run]
+    pid = unit_process(unit)
+    if pid is None:
+        return f"systemctl stop {unit}"
+    process = next((one for one in seen.processes if one.pid == pid), None)
+    return shut_down(seen.layout, process) if process else f"see what it runs: systemctl status {unit}"
 
 
 def lock_faults(seen: Seen) -> Iterator[Violation]:
@@ -91,4 +135,6 @@ def lock_faults(seen: Seen) -> Iterator[Violation]:
         for process in seen.processes:
             if has_open(process.pid, folder):
                 why = f"{process.kind} holds the lock of {folder}"
-                yield Violation(why, f"process {process.pid}", f"kill {process.pid}")
+                guest = may_run(process.run, seen.processes)
+                remedy = shut_down(seen.layout, process) if guest else f"kill {process.pid}"
+                yield Violation(why, f"process {process.pid}", remedy)

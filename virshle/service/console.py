@@ -26,7 +26,8 @@ from virshle.fs import Lock, explained, no_link, try_lock
 from virshle.service.node import Node, check_owner
 from virshle.store import Entry
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Terminal, read_launch
+from virshle.vmm.driver import Terminal
+from virshle.vmm.seen import launch_of
 
 SCROLLBACK = 16 << 10
 """Bytes of the log, at most, that a viewer is shown first."""
@@ -62,7 +63,7 @@ class Console:
         check_owner(entry)
         self.name, self._uuid, self._node = vm.name, vm.uuid, node
         place = self._place = node.place(vm.uuid)
-        self._launch = read_launch(place)
+        self._launch = launch_of(place)
         if self.ended:
             raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name}")
         driver = driver_of(self._launch, place)
@@ -99,7 +100,7 @@ class Console:
         """Whether the VM has stopped since, or was even started again."""
         if self._node.process(self._uuid) is None:
             return True
-        launch = read_launch(self._place)
+        launch = launch_of(self._place)
         return launch is not None and launch != self._launch
 
     def filenos(self) -> list[int]:

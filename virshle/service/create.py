@@ -19,6 +19,7 @@ from virshle.model.vm import User, Vm
 from virshle.plan import Plan, Step, run
 from virshle.service.image import ensure_built, hold_images, image_source
 from virshle.service.node import Entry, Node
+from virshle.store.astray import move_back
 from virshle.store.change import claim, commit, stage, write_definition
 from virshle.store.read import link_owner, links
 from virshle.template import Identity, Source, define, disk_size, unsupported_nets
@@ -93,11 +94,22 @@ def _check_names(node: Node, order: Order) -> None:
         except ValueError as error:
             raise UsageError(str(error), hint="for example: web, db-2") from None
         owner = link_owner(node.layout.name(name))
-        if owner is not None and node.layout.vm(owner).exists():
-            raise _taken(name)
+        if owner is not None and (node.layout.vm(owner).exists() or node.store.astray(owner)):
+            raise _taken(node, name)
 
 
-def _taken(name: str) -> ConflictError:
+def _taken(node: Node, name: str) -> ConflictError:
+    owner = link_owner(node.layout.name(name))
+    if owner is not None and (folder := node.store.astray(owner)):
+        return ConflictError(
+            f"{name!r} is the name of a VM whose folder was renamed: it is {folder} now",
+            hint=f"choose another name; or move the folder back: {move_back(folder, node.layout.vm(owner))}",
+        )
+    if owner is not None and not node.layout.vm(owner).exists() and node.runs(owner):
+        return ConflictError(
+            f"{name!r} is the name of a VM that runs, though its folder {node.layout.vm(owner)} is gone",
+            hint="choose another name; `v doctor` says where that folder is, as far as that can be known",
+        )
     hint = f"choose another, or leave it out; to remove the old one: v delete {name}"
     return ConflictError(f"there is a VM named {name!r} already", hint=hint)
 
@@ -150,7 +162,7 @@ def _identities(node: Node, order: Order, entries: Sequence[Entry]) -> list[Iden
     identities = []
     for name in wanted:
         if name in names:
-            raise _taken(name)
+            raise _taken(node, name)
         chosen = name or invent_name(names)
         names.add(chosen)
         identities.append(Identity(uuid4(), next(free), chosen))

@@ -16,7 +16,8 @@ from virshle.store import Entry
 from virshle.store.change import leave, remove
 from virshle.store.layout import command_log
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Place, State, read_launch
+from virshle.vmm.driver import Place, State
+from virshle.vmm.seen import launch_of
 from virshle.vmm.systemd import forget, systemd_runs, unit_name
 
 
@@ -37,7 +38,7 @@ def _switch(node: Node, target: Entry, wanted: State) -> bool:
             raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name}")
         if told_of(place).state == wanted:
             return False
-        driver = driver_of(read_launch(place), place)
+        driver = driver_of(launch_of(place), place)
         apply(node.plan(vm, driver.pause(place) if wanted == "paused" else driver.resume(place)))
         apply.commit()
     return True
@@ -93,7 +94,7 @@ def _forget_unit(entry: Entry, place: Place) -> list[Step]:
     """For one whose VMM is gone, while the VM is there: of a VM that is gone nobody knows what its unit was."""
     if not systemd_runs() or not place.record.exists():
         return []
-    launch = read_launch(place)
+    launch = launch_of(place)
     unit = (launch and launch.unit) or unit_name(entry.name)
     return [Run("let systemd forget that it failed", forget(unit))]
 
@@ -102,7 +103,7 @@ def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> None:
     """The button is pressed in any case; both together take `timeout` seconds at most, but for the least moment."""
     began = time.monotonic()
     place = node.place(vm.uuid)
-    driver = driver_of(read_launch(place), place)
+    driver = driver_of(launch_of(place), place)
     if told_of(place).state == "paused":
         # A guest that stands still feels no button.
         apply(node.plan(vm, driver.resume(place)))

@@ -102,7 +102,7 @@ class Node:
 
         registry = Lock(self.layout.vms, patience=30, told=waiting)
         with ExitStack() as later, explained("work on the VMs"), registry:
-            left, locks = tidy(self.store)
+            left, locks = tidy(self.store, self.runs)
             # Once the registry is free again: what was left may take long to remove.
             for lock, plan in zip(locks, left.folders, strict=True):
                 later.enter_context(lock)
@@ -149,6 +149,12 @@ class Node:
             raise _went(entry)
         check_owner(entry, os.fstat(lock.fd).st_uid)
         yield self.store.entry(entry.uuid)
+
+    def runs(self, uuid: UUID) -> bool:
+        """Whether a process runs that VM, wherever its folder is. A look at every process of the host."""
+        from virshle.vmm.running import vm_processes
+
+        return any(one.is_run and one.run == uuid.hex[:12] for one in vm_processes(self.paths))
 
     def process(self, uuid: UUID) -> Process | None:
         """The VM's process, if it runs."""

@@ -8,7 +8,8 @@ from virshle.plan import AnyOf, Call, Condition, Contains, Gone, Greets, GreetsV
 from virshle.rpc import Listen, Vsock
 from virshle.service.node import Node
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Driver, Launch, Place, read_launch
+from virshle.vmm.driver import Driver, Launch, Place
+from virshle.vmm.seen import launch_of
 
 
 def listen_steps(driver: Driver, place: Place) -> list[Step]:
@@ -22,7 +23,7 @@ def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool, launch: La
     say, and its ssh server tells instead. `launch`: where it is known already; a dry run writes none. Raises
     ConflictError where nothing can say so."""
     place = node.place(vm.uuid)
-    launch = launch or read_launch(place)
+    launch = launch or launch_of(place)
     until: Condition
     if vm.ready == "guest":
         why, until = f"{vm.name} to say that it is ready", Contains(place.ready, "READY=1")

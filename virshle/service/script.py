@@ -20,8 +20,9 @@ from virshle.store.layout import definition, link_target
 from virshle.userdata import seed_steps
 from virshle.vmm.account import account_steps, join_kvm
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Machine, Place, read_launch
+from virshle.vmm.driver import Machine, Place
 from virshle.vmm.launch import process_steps
+from virshle.vmm.seen import launch_of
 
 _HEAD = """\
 #!/bin/bash
@@ -48,7 +49,7 @@ def script(node: Node, entry: Entry) -> str:
     """Bash. Raises ConflictError for a broken VM, ConfigError where this host cannot run it."""
     vm, place = entry.whole(), node.place(entry.uuid)
     # The port of one that runs is not free, and it is its own.
-    launch = read_launch(place) if node.process(vm.uuid) else None
+    launch = launch_of(place) if node.process(vm.uuid) else None
     machine = plan_machine(vm, place, port=launch.ssh_port if launch else None)
     driver = driver_of(machine.launch, place)
     links = (node.layout.name(vm.name), node.layout.id(vm.id))

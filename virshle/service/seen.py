@@ -10,6 +10,7 @@ from pathlib import Path
 from virshle.errors import ConflictError
 from virshle.exec.process import Process
 from virshle.model.vm import Vm
+from virshle.service.lost import lost_vms
 from virshle.service.node import Node
 from virshle.store import Entry, Layout
 from virshle.store.change import Left, look
@@ -59,18 +60,24 @@ class Seen:
     """Of VMs that come or go, or that an interrupted command left."""
     processes: Sequence[VmProcess]
     units: Mapping[str, str]
+    lost: Mapping[str, str]
+    """See `virshle.service.lost`."""
 
 
 def see(node: Node) -> Seen:
     """Raises OSError, HostError."""
-    left = look(node.store)
+    processes = vm_processes(node.paths)
+    runs = {process.run for process in processes if process.is_run}
+    left = look(node.store, lambda uuid: uuid.hex[:12] in runs)
+    there = [entry.uuid for entry in left.entries]
     return Seen(
         layout=node.layout,
         vms=[_see(node, entry) for entry in left.entries],
         left=left,
         staging=[*left.alone, *left.free],
-        processes=vm_processes(node.paths),
+        processes=processes,
         units=units(),
+        lost=lost_vms(node.layout, there, left.astray, processes),
     )
 
 

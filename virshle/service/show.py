@@ -82,9 +82,9 @@ def _resting(node: Node, entry: Entry) -> _Look | None:
 
 
 def _launch(place: Place) -> Launch | None:
-    from virshle.vmm.driver import read_launch
+    from virshle.vmm.seen import launch_of
 
-    return read_launch(place)
+    return launch_of(place)
 
 
 def _driver(launch: Launch | None, place: Place) -> Driver:

@@ -19,7 +19,7 @@ from virshle.service.ready import vsock_of
 from virshle.store import Entry
 from virshle.store.layout import known_hosts
 from virshle.userdata import key_file
-from virshle.vmm.driver import read_launch
+from virshle.vmm.seen import launch_of
 
 _HOST_KEY = re.compile(r"^X_VIRSHLE_SSH_HOST_KEY=((?:ssh|ecdsa|sk)-[\w@.-]+ [A-Za-z0-9+/=]+)$", re.MULTILINE)
 
@@ -59,11 +59,16 @@ def ssh_command(node: Node, vm: Vm, words: Sequence[str] = (), *, login: str | N
 def _way(node: Node, vm: Vm) -> list[str]:
     """By the guest's vsock where it has one, which needs no network; else by its loopback port."""
     place = node.place(vm.uuid)
-    launch = read_launch(place)
+    launch = launch_of(place)
     if way := vsock_of(launch, place):
         # ssh reads % in it (ssh_config(5)).
         return ["-o", f"ProxyCommand={way.shell().replace('%', '%%')}"]
-    if launch is None or launch.ssh_port is None:
+    if launch is None:
+        raise ConflictError(
+            f"how {vm.name} runs is not known: its launch.json is lost, and its process cannot be seen",
+            hint=f"fuser -v {shlex.quote(str(place.record))} names that process; v console needs no ssh",
+        )
+    if launch.ssh_port is None:
         raise ConflictError(
             f"{vm.name} has no way in for ssh: neither a vsock nor a net of type user",
             hint='give its template a net of type = "user"; v console needs none',

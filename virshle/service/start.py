@@ -24,8 +24,9 @@ from virshle.store.change import renew_definition
 from virshle.userdata import seed_steps
 from virshle.vmm.account import vmm_user
 from virshle.vmm.choose import choose, driver_of
-from virshle.vmm.driver import Launch, Machine, Place, Told, read_launch
+from virshle.vmm.driver import Launch, Machine, Place, Told
 from virshle.vmm.launch import launch_steps
+from virshle.vmm.seen import launch_of
 from virshle.vmm.systemd import ALREADY, systemd_runs, unit_name
 
 
@@ -48,7 +49,7 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
                 raise ConflictError(f"{vm.name} cannot start: {told.why}", hint=f"{told.remedy} {vm.name}")
             # Else a start was killed, as the lock is ours, and its VMM was never told to boot the guest.
             if told.state != "starting":
-                return Started(vm, read_launch(place), already=True)
+                return Started(vm, launch_of(place), already=True)
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
         check_files(vm, place)
         machine = plan_machine(vm, place)
@@ -75,7 +76,7 @@ def _taken(machine: Machine, error: HostError) -> ConflictError | None:
 
 def told_of(place: Place) -> Told:
     """What its VMM says of a VM whose process runs."""
-    launch = read_launch(place)
+    launch = launch_of(place)
     return driver_of(launch, place).state(place, launch)
 
 

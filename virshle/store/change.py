@@ -4,7 +4,7 @@ no VM or a whole one; what it leaves beside that is tidied by the next command t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from uuid import UUID
 from virshle.fs import Lock, held, torn, try_lock
 from virshle.model.version import VERSION
 from virshle.plan import Plan, Step, Write, run
+from virshle.store.astray import astray, is_staging
 from virshle.store.layout import WRITTEN_LOCKED, Layout, definition, link_target
 from virshle.store.read import Entry, Store, links, made_by_newer, schema
 
@@ -106,35 +107,41 @@ class Left:
     """Every VM there is."""
     alone: list[Path]
     """Staging folders that are left alone: somebody works on them, or a newer virshle made them."""
+    astray: Mapping[UUID, Path]
+    """VMs whose folder was renamed by hand, and where it is."""
 
 
-def tidy(store: Store) -> tuple[Left, list[Lock]]:
+def tidy(store: Store, runs: Callable[[UUID], bool] = lambda _: False) -> tuple[Left, list[Lock]]:
     """For the holder of the registry's lock: cleans what an interrupted command left, and repairs missing links.
 
-    Touches only our own staging folders whose lock is free (the locks taken are returned) and links to no VM.
+    Touches only our own staging folders whose lock is free (the locks taken are returned) and links to no VM. `runs`:
+    whether a process runs a VM, whose folder may not be where it belongs. Such a VM keeps its name and number, and so
+    does one whose folder was renamed.
     """
     entries = store.entries()
     wanted = [*_ours(store.layout), *_half_written(entries)]
     locks = {folder: lock for folder in wanted if (lock := try_lock(folder)) is not None}
-    return _left(store, list(locks), entries), list(locks.values())
+    return _left(store, list(locks), entries, runs), list(locks.values())
 
 
-def look(store: Store) -> Left:
+def look(store: Store, runs: Callable[[UUID], bool] = lambda _: False) -> Left:
     """What `tidy` would do now, for who only wants to know."""
     entries = store.entries()
     wanted = [*_ours(store.layout), *_half_written(entries)]
-    return _left(store, [folder for folder in wanted if not held(folder)], entries)
+    return _left(store, [folder for folder in wanted if not held(folder)], entries, runs)
 
 
-def _left(store: Store, free: Sequence[Path], entries: list[Entry]) -> Left:
+def _left(store: Store, free: Sequence[Path], entries: list[Entry], runs: Callable[[UUID], bool]) -> Left:
     """`free`: folders that nobody works on."""
     layout = store.layout
     staging = [folder for folder in free if folder.name.startswith(".")]
     alone = [folder for folder in _interrupted(layout) if folder not in free]
     busy = {UUID(folder.name[5:]) for folder in alone}
-    links = Plan("tidy", [*_dangling(layout, busy), *_missing(layout, entries, busy)])
+    renamed = astray(layout, {entry.folder for entry in entries if entry.summary})
+    dangling = _dangling(layout, lambda uuid: uuid in busy or uuid in renamed or runs(uuid))
+    links = Plan("tidy", [*dangling, *_missing(layout, entries, busy)])
     folders = [_remove(layout, folder) if folder in staging else _clear(folder) for folder in free]
-    return Left(links, staging, [Plan("tidy", [step]) for step in folders], entries, alone)
+    return Left(links, staging, [Plan("tidy", [step]) for step in folders], entries, alone, renamed)
 
 
 def _ours(layout: Layout) -> Iterator[Path]:
@@ -143,28 +150,21 @@ def _ours(layout: Layout) -> Iterator[Path]:
 
 def _interrupted(layout: Layout) -> Iterator[Path]:
     for path in sorted(layout.vms.iterdir()) if layout.vms.is_dir() else ():
-        if path.name.startswith((".new-", ".del-")) and _is_uuid(path.name[5:]):
+        if is_staging(path):
             yield path
 
 
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def _dangling(layout: Layout, busy: set[UUID]) -> Iterator[Step]:
+def _dangling(layout: Layout, needed: Callable[[UUID], bool]) -> Iterator[Step]:
     for folder in (layout.names, layout.ids):
         for name, uuid in links(folder).items():
-            if uuid not in busy and not layout.vm(uuid).exists():
+            if not os.path.lexists(layout.vm(uuid)) and not needed(uuid):
                 yield run(f"give back {name!r}, which no VM has", "rm", "-f", "--", folder / name)
 
 
 def _remove(layout: Layout, path: Path) -> Step:
     """A VM that was deleted may have been made again, by its script say, and use its runtime folder."""
     uuid = UUID(path.name[5:])
-    runtime = [] if layout.vm(uuid).exists() else [layout.run(uuid)]
+    runtime = [] if os.path.lexists(layout.vm(uuid)) else [layout.run(uuid)]
     return clear("remove what an interrupted command left", path, *runtime)
 
 

@@ -94,6 +94,10 @@ def definition(folder: Path) -> Path:
     return folder / "vm.json"
 
 
+LARGEST = 2**22
+"""Bytes of a vm.json that are read; more is not one of ours."""
+
+
 WRITTEN_LOCKED = ("vm.json", "launch.json", "vmm.sh")
 """Files of a VM's folder that are written, atomically, by who holds its lock."""
 

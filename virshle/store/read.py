@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from virshle.errors import ConflictError, not_found
+from virshle.errors import ConflictError, NotFoundError, not_found
 from virshle.fs import explained
 from virshle.model.names import check_file_name, check_name
 from virshle.model.units import LARGEST as LARGEST_SIZE
 from virshle.model.version import FIRST, LARGEST_ID, MOST_VCPUS, VERSION, NewerError, upgrade
-from virshle.store.layout import Layout, definition, link_target
+from virshle.store.astray import astray, move_back
+from virshle.store.layout import LARGEST, Layout, definition, link_target
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from virshle.model.vm import Vm
-
-LARGEST = 2**22
-"""Bytes of a vm.json that are read; more is not one of ours."""
 
 
 class Problem(Exception):
@@ -134,13 +132,20 @@ class Store:
     def _claimed(self, uuid: UUID) -> str:
         return next((name for name, owner in links(self.layout.names).items() if owner == uuid and _is_name(name)), "")
 
+    def astray(self, uuid: UUID) -> Path | None:
+        """Where the folder of a VM is that was renamed by hand."""
+        if os.path.lexists(self.layout.vm(uuid)):
+            return None
+        return astray(self.layout, {entry.folder for entry in self.entries() if entry.summary}).get(uuid)
+
     def find(self, word: str, kind: str = "") -> Entry:
         """By name, number or uuid; `kind` ("name", "id", "uuid") allows only one of them. Raises NotFoundError.
 
         The links are asked first, but any may be missing or point to the wrong VM. A broken VM is known by nothing
         but the links that are left of it, and comes after every whole one.
         """
-        linked = [self.entry(uuid) for uuid in self._linked(word, kind) if self.layout.vm(uuid).is_dir()]
+        owners = list(self._linked(word, kind))
+        linked = [self.entry(uuid) for uuid in owners if os.path.lexists(self.layout.vm(uuid))]
         for entry in linked:
             if entry.found_by(word, kind):
                 return entry
@@ -151,6 +156,9 @@ class Store:
         for entry in linked:
             if entry.summary is None:
                 return entry
+        for uuid in owners:
+            if folder := self.astray(uuid):
+                raise _renamed(word, folder, self.layout.vm(uuid))
         raise not_found("VM", word, [entry.name for entry in entries], hint="`v ls` lists them")
 
     def _linked(self, word: str, kind: str) -> Iterator[UUID]:
@@ -162,6 +170,11 @@ class Store:
                 owner = link_owner(folder / word)
                 if owner is not None:
                     yield owner
+
+
+def _renamed(word: str, folder: Path, home: Path) -> NotFoundError:
+    what = f"the folder of {word} was renamed: it is {folder} now"
+    return NotFoundError(what, hint=f"move it back: {move_back(folder, home)}")
 
 
 def _is_name(word: str) -> bool:

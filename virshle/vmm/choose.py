@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virshle.errors import VirshleError
-from virshle.vmm.cloud_hypervisor import CloudHypervisor
+from virshle.vmm.cloud_hypervisor import CloudHypervisor, api_socket
 from virshle.vmm.driver import Choice, Driver, Launch, Place
-from virshle.vmm.qemu import Qemu
+from virshle.vmm.qemu import Qemu, socket
 
 if TYPE_CHECKING:
     from virshle.model.vm import Vm
@@ -57,4 +57,10 @@ def driver_of(launch: Launch | None, place: Place) -> Driver:
     by hand, its sockets tell."""
     if launch is not None and launch.hypervisor in _DRIVERS:
         return _DRIVERS[launch.hypervisor]
-    return _DRIVERS["cloud-hypervisor" if (place.run / "ch.sock").exists() else "qemu"]
+    return listening(place) or _DRIVERS["qemu"]
+
+
+def listening(place: Place) -> Driver | None:
+    """The driver whose VMM has made its socket there, or had."""
+    sockets = {"cloud-hypervisor": api_socket(place), "qemu": socket(place)}
+    return next((_DRIVERS[name] for name, path in sockets.items() if path.exists()), None)

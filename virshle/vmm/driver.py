@@ -176,12 +176,17 @@ def read_launch(place: Place) -> Launch | None:
                 raise TypeError(name)
         # The names of files and of sockets are made of these.
         check_name(launch.name)
-        return launch if _is_number(launch.ssh_port, _LARGEST_PORT) and _is_number(launch.cid, _LARGEST_CID) else None
+        return launch if is_port_and_cid(launch) else None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
 _FIELDS = {field.name: field.type for field in fields(Launch)}
+
+
+def is_port_and_cid(launch: Launch) -> bool:
+    """Whether what was chosen can be a port and a cid."""
+    return _is_number(launch.ssh_port, _LARGEST_PORT) and _is_number(launch.cid, _LARGEST_CID)
 
 
 def _is_number(number: int | None, largest: int) -> bool:

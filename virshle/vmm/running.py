@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from virshle.config.paths import Paths
 from virshle.exec.table import parent_of, processes
+from virshle.model.names import is_uuid
 
 _PROGRAMS = {
     "qemu": re.compile(r"\.?qemu-system-.+"),
@@ -28,10 +30,17 @@ class VmProcess:
     """qemu, cloud-hypervisor, passt or vmm.sh."""
     run: str
     """The name of its VM's runtime folder, which follows from the VM's uuid; empty where it names no VM."""
+    uuid: UUID | None = None
+    """Its VM's, where it names the VM's folder among those of this state."""
 
     @property
     def is_vmm(self) -> bool:
         return self.kind in ("qemu", "cloud-hypervisor")
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a VMM, or the script that becomes one."""
+        return self.is_vmm or self.kind == SCRIPT
 
 
 def vm_processes(paths: Paths) -> list[VmProcess]:
@@ -39,16 +48,21 @@ def vm_processes(paths: Paths) -> list[VmProcess]:
     ours = _ours(paths)
     found = []
     for process in processes():
-        kind = _kind(process.argv)
+        kind = kind_of(process.argv)
         # QEMU's options double a comma that is in a path.
         hits = list(ours.finditer(" ".join(process.argv).replace(",,", ","))) if kind else []
         if kind and hits:
-            run = next((hit["vm"] for hit in hits if hit["vm"]), "").replace("-", "")[:12]
-            found.append(VmProcess(process.pid, parent_of(process.pid), kind, run))
+            names = [hit["vm"] for hit in hits if hit["vm"]]
+            run = names[0].replace("-", "")[:12] if names else ""
+            uuid = next((UUID(name) for name in names if len(name) == 36 and is_uuid(name)), None)
+            found.append(VmProcess(process.pid, parent_of(process.pid), kind, run, uuid))
     return found
 
 
-def _kind(argv: Sequence[str]) -> str | None:
+def kind_of(argv: Sequence[str]) -> str | None:
+    """Which of the programs it is that run a VM, or help to."""
+    if not argv:
+        return None
     name = Path(argv[0]).name
     if len(argv) == 3 and Path(argv[1]).name == SCRIPT and argv[2] == "run":
         return SCRIPT

@@ -59,6 +59,12 @@ def unit_folder(unit: str) -> Path | None:
     return Path(said) if said else None
 
 
+def unit_process(unit: str) -> int | None:
+    """Its main process; None where nothing runs in it. Raises HostError."""
+    said = run(Command(("systemctl", "show", "--property=MainPID", "--value", f"{unit}.service"))).stdout.strip()
+    return int(said) if said.isdecimal() and int(said) else None
+
+
 def start_unit(machine: Machine) -> Command:
     """Returns once the VMM holds its record, as the unit's ExecStartPost waits for that. Raises ConfigError where its
     folders have names that no unit can have."""

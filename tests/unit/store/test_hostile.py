@@ -18,8 +18,8 @@ from virshle.config.paths import Paths
 from virshle.errors import ConflictError, NotFoundError
 from virshle.store import Store
 from virshle.store.change import tidy
-from virshle.store.layout import Layout, definition
-from virshle.store.read import LARGEST, Problem, read_summary, read_vm
+from virshle.store.layout import LARGEST, Layout, definition
+from virshle.store.read import Problem, read_summary, read_vm
 
 BAD = uuid_of("bad")
 DATA: dict[str, Any] = json.loads(make_vm("bad", 9).model_dump_json())

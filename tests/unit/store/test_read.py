@@ -12,8 +12,7 @@ import pytest
 from tests.unit.support import make_vm, open_descriptors, put_broken, put_vm, snapshot, uuid_of
 from virshle.errors import ConflictError
 from virshle.store import Layout, Store
-from virshle.store.layout import definition
-from virshle.store.read import LARGEST
+from virshle.store.layout import LARGEST, definition
 
 BAD = uuid_of("bad")
 
