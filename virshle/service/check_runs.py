@@ -113,8 +113,8 @@ def unit_faults(seen: Seen) -> Iterator[Violation]:
 
 
 def _end_unit(seen: Seen, unit: str, state: str, folder: Path | None) -> str:
-    """Only a unit in which nothing runs is told to be stopped. To stop one whose VM's folder is gone would cut its power,
-    as what its ExecStop runs is in that folder."""
+    """Only a unit in which nothing runs is told to be stopped. To stop one whose VM's folder is gone would cut the
+    power, as what its ExecStop runs is in that folder."""
     if state not in _UP:
         return f"systemctl reset-failed {unit}"
     run = folder.name.replace("-", "")[:12] if folder else ""

@@ -52,7 +52,7 @@ def _remedy(layout: Layout, process: VmProcess) -> str | None:
 
 
 def _folder(layout: Layout, record: Path, status: os.stat_result) -> Path | None:
-    """Where that record is. Its path is that of its VMM's own mounts where it has such (systemd.exec(5), BindPaths=)."""
+    """Where that record is. Its path is that of the VMM's own mounts if it has such (systemd.exec(5), BindPaths=)."""
     beside = [path / record.name for path in layout.vms.iterdir()] if layout.vms.is_dir() else []
     for path in (record, *beside):
         try:
