@@ -142,11 +142,10 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
 def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
     """Stop VMs by their power button; never by cutting the power, unless --force is given."""
     from virshle.service import lifecycle
-    from virshle.service.show import state_of
 
-    entries = targets(node, selection)
+    entries = targets(node, selection, broken=True)
     if selection.bulk:
-        entries = [one for one in entries if node.process(one.uuid) or state_of(node, one) == "crashed"]
+        entries = [entry for entry in entries if lifecycle.may_be_stopped(node, entry)]
     tell_if_none(selection, entries)
 
     def act(entry: Entry) -> None:
@@ -183,7 +182,7 @@ def _switch(
     """Of many that are selected, those in the state `among`."""
     from virshle.service.show import state_of
 
-    entries = targets(node, selection)
+    entries = targets(node, selection, broken=True)
     if selection.bulk:
         entries = [entry for entry in entries if state_of(node, entry) == among]
     tell_if_none(selection, entries)

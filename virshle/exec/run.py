@@ -35,6 +35,8 @@ _KEPT_PREFIXES = ("NIX_", "http_", "https_", "no_proxy", "APT_", "XDG_")
 
 PACKAGES = {
     "apt-get": "apt",
+    "cp": "coreutils",
+    "find": "findutils",
     "flock": "util-linux",
     "mcopy": "mtools",
     "mkfs.vfat": "dosfstools",
@@ -45,7 +47,10 @@ PACKAGES = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "setpriv": "util-linux",
+    "setsid": "util-linux",
+    "stat": "coreutils",
     "systemd-run": "systemd",
+    "truncate": "coreutils",
     "useradd": "passwd",
 }
 """Debian's package of a program, for the hint when it is missing."""

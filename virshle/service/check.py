@@ -110,7 +110,10 @@ def _large(seen: Seen) -> Iterator[Violation]:
 def _definitions(seen: Seen) -> Iterator[Violation]:
     """Those that cannot be used, and those that share a name or a number."""
     for vm in seen.vms:
-        if vm.broken is not None:
+        if vm.broken is not None and vm.process is not None:
+            mend = f"mend {definition(vm.place.folder)}; `v stop {vm.entry.name}` stops it as it is"
+            yield Violation(f"{vm.broken.message}; it runs", vm.subject, mend)
+        elif vm.broken is not None:
             yield Violation(vm.broken.message, vm.subject, vm.broken.hint)
         elif vm.entry.problem:
             file = definition(vm.place.folder)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 
+from virshle.errors import HostError
 from virshle.exec.process import recorded
 from virshle.exec.table import has_open
 from virshle.fs import held
@@ -22,6 +23,8 @@ def run_faults(seen: Seen) -> Iterator[Violation]:
     """VMs that run otherwise than launch.json says."""
     processes = {process.pid: process for process in seen.processes}
     for vm in seen.vms:
+        if vm.hidden is not None:
+            yield Violation(vm.hidden.message, vm.subject, vm.hidden.hint)
         if vm.process is None:
             continue
         again = f"v stop {vm.entry.name}; v start {vm.entry.name}"
@@ -46,7 +49,9 @@ def _otherwise(seen: Seen, vm: SeenVm, process: VmProcess | None) -> str:
     if process is None or process.kind not in (launch.hypervisor, SCRIPT):
         what = process.kind if process else "no VMM of its"
         return f"launch.json says that {launch.hypervisor} runs it, and process {vm.process.pid} is {what}"
-    if launch.unit and systemd_runs() and seen.units.get(launch.unit) not in _UP:
+    if isinstance(seen.units, HostError) or not systemd_runs():
+        return ""
+    if launch.unit and seen.units.get(launch.unit) not in _UP:
         return f"runs outside of its unit {launch.unit}"
     return ""
 
@@ -74,6 +79,8 @@ def process_faults(seen: Seen) -> Iterator[Violation]:
 def _stray(process: VmProcess, owner: SeenVm | None) -> str:
     if owner is None:
         return "runs for no VM"
+    if owner.hidden is not None:
+        return ""
     if owner.process is None:
         return f"runs for {owner.subject}, which is stopped"
     # cloud-hypervisor has a child of the same name, for its terminal's size (vmm/src/sigwinch_listener.rs).
@@ -95,7 +102,8 @@ def _end(seen: Seen, process: VmProcess, owner: SeenVm | None) -> str:
 
 def unit_faults(seen: Seen) -> Iterator[Violation]:
     """Units that run no VM, or are kept as those of a VM which is not there."""
-    if not seen.units:
+    if isinstance(seen.units, HostError):
+        yield Violation(seen.units.message, "units of systemd", seen.units.hint)
         return
     running = {vm.launch.unit for vm in seen.vms if vm.process and vm.launch}
     kept = {unit_name(vm.entry.name) for vm in seen.vms} | {vm.launch.unit for vm in seen.vms if vm.launch}
@@ -103,12 +111,17 @@ def unit_faults(seen: Seen) -> Iterator[Violation]:
     for unit, state in seen.units.items():
         if unit in (running if state in _UP else kept):
             continue
-        folder = unit_folder(unit)
-        if folder is not None and folder.parent != seen.layout.vms:
-            continue  # of a VM with another state folder than ours
-        if folder in runs:
-            continue  # its VM's launch.json does not name it, of which more is told there
-        if remedy := _end_unit(seen, unit, state, folder):
+        try:
+            folder = unit_folder(unit)
+            if folder is not None and folder.parent != seen.layout.vms:
+                continue  # of a VM with another state folder than ours
+            if folder in runs:
+                continue  # its VM's launch.json does not name it, of which more is told there
+            remedy = _end_unit(seen, unit, state, folder)
+        except HostError as error:
+            yield Violation(error.message, f"unit {unit}", error.hint)
+            continue
+        if remedy:
             yield Violation(f"is {state}, and no VM's", f"unit {unit}", remedy)
 
 
@@ -130,7 +143,7 @@ def _end_unit(seen: Seen, unit: str, state: str, folder: Path | None) -> str:
 def lock_faults(seen: Seen) -> Iterator[Violation]:
     """Locks of folders that a VMM holds, or what helps it: nobody could work on the VM as long as it lives."""
     for folder in [seen.layout.vms, *(vm.place.folder for vm in seen.vms)]:
-        if not held(folder):
+        if not _held(folder):
             continue
         for process in seen.processes:
             if has_open(process.pid, folder):
@@ -138,3 +151,11 @@ def lock_faults(seen: Seen) -> Iterator[Violation]:
                 guest = may_run(process.run, seen.processes)
                 remedy = shut_down(seen.layout, process) if guest else f"kill {process.pid}"
                 yield Violation(why, f"process {process.pid}", remedy)
+
+
+def _held(folder: Path) -> bool:
+    """Not known, hence not so, of a folder that is not ours to look into; whose it is, is told of its VM."""
+    try:
+        return held(folder)
+    except PermissionError:
+        return False

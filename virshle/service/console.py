@@ -57,21 +57,21 @@ class Console:
     def __init__(self, node: Node, entry: Entry, *, typing: bool = True) -> None:
         """Without `typing` nothing is ever sent, not even a window's size.
 
-        Raises ConflictError where the VM is broken, stopped or has no console, HostError where that cannot be opened.
+        Raises ConflictError where the VM does not run or has no console, HostError where that cannot be opened.
         """
-        vm = entry.whole()
         check_owner(entry)
-        self.name, self._uuid, self._node = vm.name, vm.uuid, node
-        place = self._place = node.place(vm.uuid)
+        self.name, self._uuid, self._node = entry.name, entry.uuid, node
+        place = self._place = node.place(entry.uuid)
         self._launch = launch_of(place)
         if self.ended:
+            vm = entry.whole()
             raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name}")
         driver = driver_of(self._launch, place)
         terminal = driver.console(place)
         self.sized = terminal.kind == "pty"
         """Whether the guest is told the window's size."""
         old, log = place.console_log, place.terminal_log if self.sized else place.console_log
-        with ExitStack() as opened, explained(f"open the console of {vm.name}"):
+        with ExitStack() as opened, explained(f"open the console of {entry.name}"):
             seat = opened.enter_context(_seat(place.run, log if self.sized else None))
             self.others = len(_holders(seat.fd)) - 1
             """How many viewers there were before."""

@@ -7,23 +7,28 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from virshle.errors import VirshleError
 from virshle.model.arch import host_arch
 from virshle.nix import find_nix
 from virshle.service.check import check
-from virshle.service.host_checks import Check, guarded, host_checks
+from virshle.service.host_checks import Check, going_on, guarded, host_checks
 from virshle.service.node import Node
 from virshle.vmm.account import check_way, vmm_user
 
 
 def examine(node: Node) -> list[Check]:
+    """Whatever cannot be looked at is one line of its own."""
     return [
         *host_checks(host_arch(), vmm_user(), node.paths.state),
-        guarded("nix", lambda: _nix(node), "limited"),
-        *_folders(node),
-        *_state(node),
-        *(Check("configuration", "limited", warning) for warning in node.config.warnings),
+        *going_on("nix", lambda: [guarded("nix", lambda: _nix(node), "limited")]),
+        *going_on("folders", lambda: _folders(node)),
+        *going_on("VMs", lambda: _state(node), "state"),
+        *going_on("configuration", lambda: _configuration(node)),
     ]
+
+
+def _configuration(node: Node) -> Iterator[Check]:
+    for warning in node.config.warnings:
+        yield Check("configuration", "limited", warning)
 
 
 def _nix(node: Node) -> str:
@@ -34,12 +39,15 @@ def _nix(node: Node) -> str:
 def _folders(node: Node) -> Iterator[Check]:
     for name, path in (("state", node.paths.state), ("runtime", node.paths.run)):
         here = path
-        while not here.exists():
+        while not os.path.lexists(here):
             here = here.parent
-        if os.access(here, os.W_OK):
+        variable = "VIRSHLE_STATE_DIR" if name == "state" else "VIRSHLE_RUN_DIR"
+        if not here.is_dir():
+            remedy = f"move it away, or: export {variable}=A_FOLDER_OF_YOURS"
+            yield Check(f"{name} folder", "no", f"{here} is no folder", remedy)
+        elif os.access(here, os.W_OK):
             yield Check(f"{name} folder", "yes", str(path) if here == path else f"{path} (not made yet)")
         else:
-            variable = "VIRSHLE_STATE_DIR" if name == "state" else "VIRSHLE_RUN_DIR"
             yield Check(f"{name} folder", "no", f"{here} may not be written", f"export {variable}=A_FOLDER_OF_YOURS")
         if user := vmm_user():
             yield guarded(f"way to the {name} folder", functools.partial(_way, user, path), "no")
@@ -51,11 +59,7 @@ def _way(user: str, path: Path) -> str:
 
 
 def _state(node: Node) -> Iterator[Check]:
-    try:
-        report = check(node)
-    except VirshleError as error:
-        yield Check("VMs", "no", error.message, error.hint, "state")
-        return
+    report = check(node)
     for one in report.violations:
         yield Check(one.subject, "no", one.what, one.remedy, "state")
     for one in [*report.leftovers, *report.large]:

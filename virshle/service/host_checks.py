@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from virshle.disk import file_system, shares_blocks
 from virshle.errors import VirshleError
 from virshle.exec import Command, find_program, run
 from virshle.exec.run import PACKAGES
+from virshle.fs import explained
 from virshle.model.arch import Arch
 from virshle.vmm.account import may_open
 from virshle.vmm.ch_config import has
@@ -34,17 +36,36 @@ class Check:
 
 def host_checks(arch: Arch, user: str | None, state: Path) -> Iterator[Check]:
     """`user`: the VMMs', None for who calls."""
-    yield from _programs(arch, user)
-    yield _kvm(arch, user)
-    yield _cloud_hypervisor(user)
-    yield _auto(arch, user)
-    yield guarded(f"firmware for {PROGRAM}", lambda: str(find_firmware(None, arch)), "limited")
-    yield guarded("firmware for QEMU", lambda: str(find_qemu_firmware(arch)[0]), "limited")
-    yield _vsock(user)
-    yield _processes(user)
-    yield _landlock()
-    yield _reflink(state)
-    yield _open_vswitch()
+    yield from going_on("host programs", lambda: _programs(arch, user))
+    looks: dict[str, Callable[[], list[Check]]] = {
+        "KVM": lambda: [_kvm(arch, user)],
+        PROGRAM: lambda: [_cloud_hypervisor(user)],
+        'hypervisor = "auto"': lambda: [_auto(arch, user)],
+        f"firmware for {PROGRAM}": lambda: [_firmware(PROGRAM, lambda: find_firmware(None, arch))],
+        "firmware for QEMU": lambda: [_firmware("QEMU", lambda: find_qemu_firmware(arch)[0])],
+        "vsock": lambda: [_vsock(user)],
+        "VMMs": lambda: [_processes(user)],
+        "landlock": lambda: [_landlock()],
+        "clones": lambda: [_reflink(state)],
+        "Open vSwitch": lambda: [_open_vswitch()],
+    }
+    for name, look in looks.items():
+        yield from going_on(name, look)
+
+
+def going_on(
+    name: str, look: Callable[[], Iterable[Check]], area: Literal["host", "state"] = "host"
+) -> Iterator[Check]:
+    """What is found. Where the look itself fails, one line says so, and the others go on."""
+    try:
+        with explained(f"look at {name}"):
+            yield from look()
+    except VirshleError as error:
+        yield Check(name, "no", error.message, error.hint, area)
+
+
+def _firmware(program: str, find: Callable[[], Path]) -> Check:
+    return guarded(f"firmware for {program}", lambda: str(find()), "limited")
 
 
 def guarded(name: str, look: Callable[[], str], otherwise: Literal["limited", "no"]) -> Check:
@@ -73,6 +94,9 @@ def _programs(arch: Arch, user: str | None) -> Iterator[Check]:
         yield guarded(arch.qemu, lambda: f"version {version(find_program(arch.qemu) or arch.qemu)}", "no")
     needed = (*_NEEDED, "setpriv", "useradd") if user else _NEEDED
     missing = [name for name in needed if find_program(name) is None]
+    if "cp" in missing:
+        found = f"has no folder in which cp is, which every system has: {os.environ.get('PATH', os.defpath)!r}"
+        yield Check("PATH", "no", found, "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     for name in missing:
         yield Check(name, "no", "missing", install(name))
     if not missing:

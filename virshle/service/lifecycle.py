@@ -33,7 +33,7 @@ def resume(node: Node, target: Entry) -> bool:
 
 def _switch(node: Node, target: Entry, wanted: State) -> bool:
     with node.apply() as apply, node.locked(target, apply) as entry:
-        vm, place = entry.whole(), node.place(entry.uuid)
+        vm, place = _known(node, entry), node.place(entry.uuid)
         if node.process(vm.uuid) is None:
             raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name}")
         if told_of(place).state == wanted:
@@ -44,9 +44,15 @@ def _switch(node: Node, target: Entry, wanted: State) -> bool:
     return True
 
 
+def _known(node: Node, entry: Entry) -> Vm | Entry:
+    """What is known of a VM that is to be stopped or paused: one that runs may be broken. Raises ConflictError for a
+    broken one that does not run."""
+    return entry.whole() if node.process(entry.uuid) is None else entry
+
+
 @dataclass(frozen=True)
 class Stopped:
-    vm: Vm
+    vm: Vm | Entry
     how: str
     """ "already", "gracefully", "by force", "before its guest began", or "as it had crashed"."""
 
@@ -58,7 +64,7 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
     running.
     """
     with node.apply() as apply, node.locked(target, apply) as entry:
-        vm, place = entry.whole(), node.place(entry.uuid)
+        vm, place = _known(node, entry), node.place(entry.uuid)
         process = node.process(vm.uuid)
         if process is None:
             return Stopped(vm, _lay_to_rest(node, apply, entry))
@@ -99,7 +105,7 @@ def _forget_unit(entry: Entry, place: Place) -> list[Step]:
     return [Run("let systemd forget that it failed", forget(unit))]
 
 
-def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> None:
+def _power_off(node: Node, apply: Apply, vm: Vm | Entry, timeout: float) -> None:
     """The button is pressed in any case; both together take `timeout` seconds at most, but for the least moment."""
     began = time.monotonic()
     place = node.place(vm.uuid)
@@ -112,6 +118,14 @@ def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> None:
     # To be pressed takes no time, unless others use the socket; what is told is then what was asked for.
     left = timeout if took < 1 else max(timeout - round(took), 0)
     apply(node.plan(vm, Wait(f"{vm.name} to power off", Gone(place.record), left), over_step(place)))
+
+
+def may_be_stopped(node: Node, entry: Entry) -> bool:
+    """Whether `stop` has something to do. Where that is not known it will say why."""
+    try:
+        return node.process(entry.uuid) is not None or show.state_of(node, entry) == "crashed"
+    except HostError:
+        return True
 
 
 def check_deletable(node: Node, entries: Sequence[Entry]) -> None:

@@ -70,7 +70,7 @@ class Node:
 
         return Apply(dry_run=self.dry_run, progress=self.progress)
 
-    def plan(self, vm: Vm, *steps: Step, folder: Path | None = None) -> Plan:
+    def plan(self, vm: Vm | Entry, *steps: Step, folder: Path | None = None) -> Plan:
         """A phase of one VM's, kept in its command log."""
         from virshle.plan import Plan
 

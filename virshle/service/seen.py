@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from virshle.errors import ConflictError
+from virshle.errors import ConflictError, HostError
 from virshle.exec.process import Process
 from virshle.model.vm import Vm
 from virshle.service.lost import lost_vms
@@ -37,6 +37,8 @@ class SeenVm:
     broken: ConflictError | None
     """Why there is no `vm`."""
     process: Process | None
+    hidden: HostError | None = None
+    """Why it is not known whether it runs."""
 
     @property
     def subject(self) -> str:
@@ -59,7 +61,8 @@ class Seen:
     staging: Sequence[Path]
     """Of VMs that come or go, or that an interrupted command left."""
     processes: Sequence[VmProcess]
-    units: Mapping[str, str]
+    units: Mapping[str, str] | HostError
+    """Why they are not known, where systemd does not answer."""
     lost: Mapping[str, str]
     """See `virshle.service.lost`."""
 
@@ -76,9 +79,16 @@ def see(node: Node) -> Seen:
         left=left,
         staging=[*left.alone, *left.free],
         processes=processes,
-        units=units(),
+        units=_units(),
         lost=lost_vms(node.layout, there, left.astray, processes),
     )
+
+
+def _units() -> Mapping[str, str] | HostError:
+    try:
+        return units()
+    except HostError as error:
+        return error
 
 
 def _see(node: Node, entry: Entry) -> SeenVm:
@@ -87,4 +97,7 @@ def _see(node: Node, entry: Entry) -> SeenVm:
         vm = entry.whole()
     except ConflictError as error:
         broken = error
-    return SeenVm(entry, node.place(entry.uuid), vm, broken, node.process(entry.uuid))
+    try:
+        return SeenVm(entry, node.place(entry.uuid), vm, broken, node.process(entry.uuid))
+    except HostError as error:
+        return SeenVm(entry, node.place(entry.uuid), vm, broken, None, error)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from virshle.errors import HostError
 from virshle.exec.process import recorded, running
 from virshle.fs import read_end
 from virshle.model.names import check_file_name
@@ -60,19 +61,24 @@ def _running(node: Node, entry: Entry) -> _Look:
     place = node.place(entry.uuid)
     launch = _launch(place)
     told = _driver(launch, place).state(place, launch)
+    if entry.summary is None:
+        return told.state, launch, f"broken, and it runs: {entry.problem}"
     return told.state, launch, entry.problem or told.about(entry.name)
 
 
 def _resting(node: Node, entry: Entry) -> _Look | None:
     """None for a VM that runs."""
-    if entry.summary is None:
-        return "broken", None, entry.problem
     place = node.place(entry.uuid)
     record = place.record
+    try:
+        if running(record) is not None:
+            return None
+    except HostError as error:
+        return "unknown", None, error.message
+    if entry.summary is None:
+        return "broken", None, entry.problem
     if not record.exists():
         return "stopped", None, entry.problem
-    if running(record) is not None:
-        return None
     last, launch = recorded(record), _launch(place)
     if launch is None or last is None or last.token != launch.token or _driver(launch, place).ended_well(place, launch):
         return "stopped", None, entry.problem
@@ -170,9 +176,24 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     shown = row(node, entry)
     found: dict[str, Any] = {key: value for key, value in vars(shown).items() if value is not None}
     found["folder"] = str(entry.folder)
-    if entry.summary is None:
-        return found
-    vm = entry.whole()
+    if entry.summary is not None:
+        found |= _defined(entry)
+    state, launch, _ = _look(node, entry)
+    if launch:
+        process, place = node.process(entry.uuid), node.place(entry.uuid)
+        if state == "crashed":
+            found["log"] = _last_lines(place, 12)
+        found["run"] = {
+            **{key: value for key, value in vars(launch).items() if value not in (None, "")},
+            "pid": process.pid if process else None,
+            "folder": str(place.run),
+        }
+    return found
+
+
+def _defined(entry: Entry) -> dict[str, Any]:
+    """As its vm.json says."""
+    vm, found = entry.whole(), dict[str, Any]()
     found["disks"] = [
         {"name": disk.name, "file": str(entry.folder / disk.file), "size": disk.size} for disk in vm.disks
     ]
@@ -184,16 +205,6 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     found["login"] = vm.login
     found["ready"] = vm.ready
     found["hypervisor"] = vm.hypervisor
-    state, launch, _ = _look(node, entry)
-    if launch:
-        process, place = node.process(entry.uuid), node.place(entry.uuid)
-        if state == "crashed":
-            found["log"] = _last_lines(place, 12)
-        found["run"] = {
-            **{key: value for key, value in vars(launch).items() if value not in (None, "")},
-            "pid": process.pid if process else None,
-            "folder": str(place.run),
-        }
     return found
 
 

@@ -65,7 +65,7 @@ def _way(node: Node, vm: Vm) -> list[str]:
         return ["-o", f"ProxyCommand={way.shell().replace('%', '%%')}"]
     if launch is None:
         raise ConflictError(
-            f"how {vm.name} runs is not known: its launch.json is lost, and its process cannot be seen",
+            f"{vm.name} has no way in for ssh that is known: its launch.json is lost, and its process cannot be seen",
             hint=f"fuser -v {shlex.quote(str(place.record))} names that process; v console needs no ssh",
         )
     if launch.ssh_port is None:

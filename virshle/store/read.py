@@ -81,7 +81,7 @@ class Entry:
             return read_vm(self.folder, self.uuid)
         except Problem as problem:
             file = definition(self.folder)
-            mend = f"mend {file}, or move {self.folder} away"
+            mend = f"mend {file}; or move {self.folder} away, if it does not run"
             if isinstance(problem, Newer):
                 mend = f"use the virshle that wrote {file}, or a newer one"
             raise ConflictError(f"{self.name} is broken: {problem}", hint=f"{mend}; nothing was touched") from None
