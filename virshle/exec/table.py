@@ -52,6 +52,16 @@ def unit_of(pid: int) -> str | None:
     return None
 
 
+def open_still(pid: int, path: Path) -> Path | None:
+    """The descriptor by which it has a file open that was removed (proc_pid_fd(5): its link says so in the end)."""
+    with suppress(OSError):
+        for descriptor in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):
+                if str(descriptor.readlink()) == f"{path} (deleted)":
+                    return descriptor
+    return None
+
+
 def has_open(pid: int, folder: Path) -> bool:
     """Whether it has a descriptor of that very folder. Not known, hence not so, of a process that is not ours to look
     into."""

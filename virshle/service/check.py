@@ -19,10 +19,11 @@ from pathlib import Path
 from shlex import quote
 from uuid import UUID
 
+from virshle.exec.table import open_still
 from virshle.fs import START, explained, held
 from virshle.model.units import format_size
 from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
-from virshle.service.lost import shut_down
+from virshle.service.lost import may_run, shut_down
 from virshle.service.node import Node
 from virshle.service.seen import Seen, SeenVm, Violation, see
 from virshle.service.start import growing, odd_files, short_disks
@@ -79,11 +80,13 @@ def _look(node: Node) -> Report:
 def _leftovers(seen: Seen) -> Iterator[Violation]:
     left = seen.left
     for step in [*left.links.steps, *(step for plan in left.folders for step in plan.steps)]:
-        yield Violation(f"{step.why}: {step.shell()}", "leftover", "the next command that changes VMs does it")
+        yield Violation(f"{step.why}: {step.shell()}", "leftover", "the next `v create` or `v delete` does it")
     for folder in left.alone:
         if made_by_newer(folder) and not held(folder):
             what = f"{folder} was left by an interrupted command of a newer virshle"
-            remedy = f"the next command of that virshle clears it; or: rm -rf {quote(str(folder))}"
+            remedy = "the next `v create` or `v delete` of that virshle clears it"
+            if not may_run(folder.name[5:].replace("-", "")[:12], seen.processes):
+                remedy += f"; or: rm -rf {quote(str(folder))}"
             yield Violation(what, "leftover", remedy)
     for folder in unfinished_images(seen.layout):
         if not held(folder):
@@ -111,8 +114,8 @@ def _definitions(seen: Seen) -> Iterator[Violation]:
     """Those that cannot be used, and those that share a name or a number."""
     for vm in seen.vms:
         if vm.broken is not None and vm.process is not None:
-            mend = f"mend {definition(vm.place.folder)}; `v stop {vm.entry.name}` stops it as it is"
-            yield Violation(f"{vm.broken.message}; it runs", vm.subject, mend)
+            remedy = f"`v stop {vm.entry.name}` stops it as it is; {vm.broken.hint}"
+            yield Violation(f"{vm.broken.message}; it runs", vm.subject, remedy)
         elif vm.broken is not None:
             yield Violation(vm.broken.message, vm.subject, vm.broken.hint)
         elif vm.entry.problem:
@@ -180,11 +183,26 @@ def _files(seen: Seen) -> Iterator[Violation]:
             continue
         odd = set(odd_files(vm.vm, vm.place))
         for path in sorted(odd):
-            yield Violation(f"{path} is missing, or no regular file in its folder", vm.subject, "put it back")
+            remedy = _put_back(vm, path)
+            yield Violation(f"{path} is missing, or no regular file in its folder", vm.subject, remedy)
         for path, has, wanted in short_disks(vm.vm, vm.place):
             if path not in odd:
                 why = f"{path} was cut short: it has {has} bytes, and the disk {wanted}"
-                yield Violation(why, vm.subject, f"what is missing is lost; to grow it: {growing(path, wanted)}")
+                # Not under a guest, which would read zeros where it wrote something else.
+                mend = (
+                    f"to grow it: {growing(path, wanted)}" if vm.process is None else f"first: v stop {vm.entry.name}"
+                )
+                yield Violation(why, vm.subject, f"what is missing is lost; {mend}")
+
+
+def _put_back(vm: SeenVm, path: Path) -> str:
+    """Of a file that a VM lacks. What was removed while it runs is there until its VMM ends (unlink(2))."""
+    pid = vm.process.pid if vm.process else None
+    held_still = open_still(pid, path) if pid is not None and not os.path.lexists(path) else None
+    if held_still is None:
+        return "put it back"
+    copy = shlex.join(["cp", "--sparse=always", "--", str(held_still), str(path)])
+    return f"its VMM has it still, and nobody when that ends; with the guest paused: v pause {vm.entry.name} && {copy}"
 
 
 def _shared_files(seen: Seen) -> Iterator[Violation]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from virshle.service import show
 from virshle.service.node import Node
 from virshle.service.start import end_steps, over_step, told_of
 from virshle.store import Entry
-from virshle.store.change import leave, remove
+from virshle.store.change import clear, leave, leave_link, remove
 from virshle.store.layout import command_log
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Place, State
@@ -142,6 +144,8 @@ def check_deletable(node: Node, entries: Sequence[Entry]) -> None:
 
 def delete(node: Node, target: Entry, *, force: bool = False) -> str:
     """Its name. A running VM is refused without `force`, and so is a broken one."""
+    if force and os.path.lexists(target.folder) and not stat.S_ISDIR(target.folder.lstat().st_mode):
+        return _delete_link(node, target)
     with node.apply() as apply, node.locked(target, apply) as entry:
         process, place = node.process(entry.uuid), node.place(entry.uuid)
         if not force:
@@ -154,4 +158,17 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
         with node.registry():
             apply(Plan(entry.name, leave(node.layout, entry.uuid), journal))
         apply(Plan(entry.name, remove(node.layout, entry.uuid)))
+    return entry.name
+
+
+def _delete_link(node: Node, entry: Entry) -> str:
+    """Of a VM whose folder is a link to elsewhere, or a file: that alone goes. Raises ConflictError where it runs."""
+    if node.process(entry.uuid) is not None:
+        raise ConflictError(
+            f"{entry.name} runs, and its folder is a link to elsewhere: nothing was deleted",
+            hint=f"stop it first: v stop {entry.name}",
+        )
+    with node.apply() as apply, node.registry():
+        apply(Plan(entry.name, leave_link(node.layout, entry.uuid)))
+        apply(Plan(entry.name, [clear("remove its runtime folder", node.layout.run(entry.uuid))]))
     return entry.name

@@ -138,7 +138,9 @@ class Node:
         """The VM as it is once nobody else works on it. Raises ConflictError, or NotFoundError if it went."""
         try:
             with explained(f"work on {entry.name}"):
-                lock = Lock(entry.folder, told=waiting)
+                # A link is followed, so that a VM can be stopped whose folder was moved while it ran.
+                folder = entry.folder.resolve() if entry.folder.is_symlink() else entry.folder
+                lock = Lock(folder, told=waiting)
         except HostError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise _went(entry) from None

@@ -67,10 +67,22 @@ def commit(layout: Layout, uuid: UUID) -> Step:
 
 def leave(layout: Layout, uuid: UUID) -> list[Step]:
     """The VM is gone with the first of these steps; under the registry's lock."""
+    gone, lasting = let_go("VM", layout.vm(uuid), layout.leaving(uuid))
+    return [gone, _give_back(layout, uuid), lasting]
+
+
+def leave_link(layout: Layout, uuid: UUID) -> list[Step]:
+    """The same for one whose folder is none, but a link say: what that leads to stays as it is."""
+    link = layout.vm(uuid)
+    gone = run("commit: the VM is no more; what a link leads to stays", "rm", "-f", "--", link)
+    lasting = run("write to the disk that it is gone", "sync", "--", link.parent)
+    return [gone, _give_back(layout, uuid), lasting]
+
+
+def _give_back(layout: Layout, uuid: UUID) -> Step:
     folders = (layout.names, layout.ids)
     owned = [folder / name for folder in folders for name, owner in links(folder).items() if owner == uuid]
-    gone, lasting = let_go("VM", layout.vm(uuid), layout.leaving(uuid))
-    return [gone, run("give back its name and number", "rm", "-f", "--", *owned), lasting]
+    return run("give back its name and number", "rm", "-f", "--", *owned)
 
 
 def remove(layout: Layout, uuid: UUID) -> list[Step]:

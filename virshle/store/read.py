@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -32,6 +33,14 @@ class Problem(Exception):
 
 class Newer(Problem):
     """A newer virshle can use it."""
+
+
+class Linked(Problem):
+    """Its folder is elsewhere."""
+
+
+class Closed(Problem):
+    """It is another user's."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,12 @@ class Entry:
             mend = f"mend {file}; or move {self.folder} away, if it does not run"
             if isinstance(problem, Newer):
                 mend = f"use the virshle that wrote {file}, or a newer one"
+            elif isinstance(problem, Linked):
+                mend = f"put the folder itself there; `v delete --force {self.name}` removes the link alone"
+            elif isinstance(problem, Closed):
+                mend = (
+                    f"if it should be yours, as root: chown {os.getuid()} {quote(str(self.folder))} {quote(str(file))}"
+                )
             raise ConflictError(f"{self.name} is broken: {problem}", hint=f"{mend}; nothing was touched") from None
 
 
@@ -123,8 +138,6 @@ class Store:
     def entry(self, uuid: UUID) -> Entry:
         folder = self.layout.vm(uuid)
         try:
-            if folder.is_symlink():
-                raise Problem("its folder is a link to elsewhere: move the folder itself here")
             return Entry(uuid, folder, read_summary(folder, uuid))
         except Problem as problem:
             return Entry(uuid, folder, None, str(problem), self._claimed(uuid))
@@ -204,12 +217,12 @@ def link_owner(link: Path) -> UUID | None:
 
 def read_vm(folder: Path, uuid: UUID) -> Vm:
     """Raises Problem."""
-    return _parse(_read(definition(folder)), uuid)
+    return _parse(_read_in(folder), uuid)
 
 
 def read_summary(folder: Path, uuid: UUID) -> Summary:
     """Raises Problem. What virshle writes is recognised at a glance; where anything is odd, the whole is checked."""
-    text = _read(definition(folder))
+    text = _read_in(folder)
     try:
         data = upgrade(json.loads(text))
         _check(data, uuid)
@@ -297,6 +310,13 @@ def made_by_newer(folder: Path) -> bool:
     return (schema(folder) or 0) > VERSION
 
 
+def _read_in(folder: Path) -> bytes:
+    """The definition of a VM whose folder is where it seems to be. Raises Problem."""
+    if folder.is_symlink():
+        raise Linked("its folder is a link to elsewhere: move the folder itself here")
+    return _read(definition(folder))
+
+
 def _read(path: Path) -> bytes:
     try:
         # Neither a link that is followed nor a FIFO that is waited for; opened by hand, as fdopen leaks a folder's.
@@ -305,11 +325,21 @@ def _read(path: Path) -> bytes:
             text = _read_all(handle)
         finally:
             os.close(handle)
+    except PermissionError as error:
+        raise Closed(f"vm.json cannot be read: {error.strerror}: {_whose(path)}") from error
     except OSError as error:
         raise Problem(f"vm.json cannot be read: {error.strerror}") from error
     if len(text) > LARGEST:
         raise Problem("vm.json is too large to be one")
     return text
+
+
+def _whose(path: Path) -> str:
+    """Which file or folder of another user is in the way."""
+    for one in (path, path.parent):
+        with suppress(OSError):
+            return f"{one} belongs to the user with the number {one.stat().st_uid}"
+    return f"{path.parent.parent} is closed"
 
 
 def _read_all(handle: int) -> bytes:

@@ -296,7 +296,7 @@ def test_what_the_next_command_cleans_is_left_over(make: Callable[[Scene], objec
     report = _unchanged(scene)
     assert report.violations == []
     assert len(report.leftovers) == count
-    assert {one.remedy for one in report.leftovers} == {"the next command that changes VMs does it"}
+    assert {one.remedy for one in report.leftovers} == {"the next `v create` or `v delete` does it"}
     delete(scene.node, scene.node.store.find("mail"))
     assert check(scene.node) == Report([], [], whole=2, running=1)
 
