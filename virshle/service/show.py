@@ -13,6 +13,7 @@ from virshle.errors import HostError
 from virshle.exec.process import recorded, running
 from virshle.fs import read_end
 from virshle.model.names import check_file_name
+from virshle.service.files import lack
 from virshle.service.node import Node
 from virshle.store import Entry
 from virshle.store.layout import command_log, image_link
@@ -77,14 +78,22 @@ def _resting(node: Node, entry: Entry) -> _Look | None:
         return "unknown", None, error.message
     if entry.summary is None:
         return "broken", None, entry.problem
+    problem = entry.problem or _cannot_start(entry)
     if not record.exists():
-        return "stopped", None, entry.problem
+        return "stopped", None, problem
     last, launch = recorded(record), _launch(place)
     if launch is None or last is None or last.token != launch.token or _driver(launch, place).ended_well(place, launch):
-        return "stopped", None, entry.problem
+        return "stopped", None, problem
     if not last.this_boot:
-        return "stopped", None, entry.problem or "the host went down while it ran"
-    return "crashed", launch, entry.problem or _how_it_died(place)
+        return "stopped", None, problem or "the host went down while it ran"
+    return "crashed", launch, problem or _how_it_died(place)
+
+
+def _cannot_start(entry: Entry) -> str:
+    """What `start` would say of its files."""
+    assert entry.summary is not None
+    why = lack(entry.folder, entry.summary.disks, entry.summary.boot)
+    return f"cannot start: {why}" if why else ""
 
 
 def _launch(place: Place) -> Launch | None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from virshle.exec.process import Process, cut_power
 from virshle.model.vm import KernelBoot, Vm
 from virshle.network import choose_port
 from virshle.plan import Run, Step, run
+from virshle.service.files import odd, short
 from virshle.service.node import Node
 from virshle.service.ready import listen_steps
 from virshle.store import Entry
@@ -129,14 +128,8 @@ def check_files(vm: Vm, place: Place) -> None:
 
 
 def short_disks(vm: Vm, place: Place) -> Iterator[tuple[Path, int, int]]:
-    """Of each disk that lacks its end: its file, the bytes that it has, and those of its definition. A larger one was
-    grown by hand, which is anybody's right. One that is missing is for `odd_files` to tell."""
-    for disk in vm.disks:
-        path = place.folder / disk.file
-        with suppress(OSError):
-            status = path.lstat()
-            if stat.S_ISREG(status.st_mode) and status.st_size < disk.size:
-                yield path, status.st_size, disk.size
+    """See `virshle.service.files`."""
+    return short(place.folder, [(disk.file, disk.size) for disk in vm.disks])
 
 
 def growing(path: Path, size: int) -> str:
@@ -145,24 +138,14 @@ def growing(path: Path, size: int) -> str:
 
 def odd_files(vm: Vm, place: Place) -> Iterator[Path]:
     """What is no file in its own folder, or is missing though the VM needs it."""
-    folder = place.folder
-    needed = [folder / disk.file for disk in vm.disks]
-    made = [place.record, place.console_log, place.vmm_log]
+    needed = [disk.file for disk in vm.disks]
+    made = [str(path.relative_to(place.folder)) for path in (place.record, place.console_log, place.vmm_log)]
     if isinstance(vm.boot, KernelBoot):
-        needed += [folder / vm.boot.kernel, folder / vm.boot.initrd]
+        needed += [vm.boot.kernel, vm.boot.initrd]
     else:
         # The first start makes it.
-        made.append(folder / vm.boot.variables)
-    paths = [*needed, *(path for path in made if os.path.lexists(path))]
-    home = os.path.realpath(folder)
-    inside = {parent: Path(os.path.realpath(parent)).is_relative_to(home) for parent in {path.parent for path in paths}}
-    for path in paths:
-        try:
-            plain = stat.S_ISREG(os.lstat(path).st_mode) and inside[path.parent]
-        except OSError:
-            plain = False
-        if not plain:
-            yield path
+        made.append(vm.boot.variables)
+    return odd(place.folder, [*needed, *(file for file in made if os.path.lexists(place.folder / file))])
 
 
 def end_steps(name: str, place: Place, process: Process) -> list[Step]:

@@ -10,15 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from virshle.errors import ConflictError, NotFoundError, not_found
 from virshle.fs import explained
-from virshle.model.names import check_file_name, check_name
-from virshle.model.units import LARGEST as LARGEST_SIZE
-from virshle.model.version import FIRST, LARGEST_ID, MOST_VCPUS, VERSION, NewerError, upgrade
+from virshle.model.names import check_name
+from virshle.model.version import FIRST, VERSION, NewerError, upgrade
 from virshle.store.astray import astray, move_back
+from virshle.store.glance import check_ours
 from virshle.store.layout import LARGEST, Layout, definition, link_target
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class Summary:
     store_path: str | None
     """Where that image was built to when the VM was made of it."""
     account: str | None
+    disks: tuple[tuple[str, int], ...]
+    """Of each its file, and how many bytes that has at least."""
+    boot: tuple[str, ...]
+    """Files without which it cannot boot."""
 
 
 @dataclass(frozen=True)
@@ -225,42 +229,16 @@ def read_summary(folder: Path, uuid: UUID) -> Summary:
     text = _read_in(folder)
     try:
         data = upgrade(json.loads(text))
-        _check(data, uuid)
+        check_ours(text, data, uuid)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         data = _parse(text, uuid).model_dump(mode="json")
     named = {key: data[key] for key in ("id", "name", "template", "vcpu", "memory", "created", "hypervisor", "account")}
-    return Summary(**named, **{key: data["origin"].get(key) for key in _OF_ORIGIN})
-
-
-def _check(data: dict[str, Any], uuid: UUID) -> None:
-    """Raises ValueError, KeyError or TypeError for what virshle did not write of that VM."""
-    origin = data["origin"]
-    if data["version"] != VERSION or data["uuid"] != str(uuid) or check_name(data["name"]) != data["name"]:
-        raise ValueError
-    if data.keys() != _KEYS or not all(_is_disk(**disk) for disk in data["disks"]):
-        raise ValueError
-    numbers = ((data["id"], LARGEST_ID), (data["vcpu"], MOST_VCPUS), (data["memory"], LARGEST_SIZE))
-    texts = (data["template"], data["created"], data["hypervisor"], origin["source"])
-    maybe = (origin.get("image"), origin.get("store_path"), data.get("account"))
-    if not all(type(number) is int and 0 < number <= most for number, most in numbers):
-        raise TypeError
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(text, str | None) for text in maybe):
-        raise TypeError
-    # JSON can hold halves of characters, which can neither be printed nor be part of a path.
-    "".join(filter(None, (*texts, *maybe))).encode()
+    disks = tuple((disk["file"], disk["size"]) for disk in data["disks"])
+    boot = tuple(data["boot"][key] for key in ("kernel", "initrd") if key in data["boot"])
+    return Summary(**named, **{key: data["origin"].get(key) for key in _OF_ORIGIN}, disks=disks, boot=boot)
 
 
 _OF_ORIGIN = ("image", "source", "store_path")
-_KEYS = frozenset(
-    "version uuid id name template created vcpu memory hypervisor boot disks nets origin ready login account "
-    "authorized_keys users".split()
-)
-"""Of a vm.json that virshle wrote."""
-
-
-def _is_disk(name: str, file: str, size: int, readonly: bool, source: str | None = None) -> bool:
-    types = type(size) is int and type(readonly) is bool and isinstance(source, str | None)
-    return file == f"disk/{check_file_name(name)}" and types
 
 
 def _parse(text: bytes, uuid: UUID) -> Vm:

@@ -1,0 +1,62 @@
+"""Whether a VM has the files that it cannot run without. Cheap, as lists ask it of every VM that does not run."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+def odd(folder: Path, files: Iterable[str]) -> Iterator[Path]:
+    """Those that are missing, or no regular file in the VM's own folder."""
+    for file, size in _sizes(folder, files):
+        if size is None:
+            yield folder / file
+
+
+def short(folder: Path, disks: Iterable[tuple[str, int]]) -> Iterator[tuple[Path, int, int]]:
+    """Of each disk that lacks its end: its file, the bytes that it has, and those of its definition. A larger one was
+    grown by hand, which is anybody's right. One that is missing is for `odd` to tell."""
+    wanted = dict(disks)
+    for file, size in _sizes(folder, wanted):
+        if size is not None and size < wanted[file]:
+            yield folder / file, size, wanted[file]
+
+
+def lack(folder: Path, disks: Iterable[tuple[str, int]], others: Iterable[str] = ()) -> str:
+    """Why a VM cannot start; empty where it has all."""
+    wanted = {**dict(disks), **dict.fromkeys(others, 0)}
+    for file, size in _sizes(folder, wanted):
+        if size is None:
+            return f"{folder / file} is missing, or no regular file"
+        if size < wanted[file]:
+            return f"{folder / file} was cut short: it has {size} bytes, and the disk {wanted[file]}"
+    return ""
+
+
+def _sizes(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, int | None]]:
+    """None of what is missing, or no regular file in that folder."""
+    home, inside = f"{folder}/", dict[str, bool]()
+    for file in files:
+        parent = file.rpartition("/")[0]
+        if parent not in inside:
+            inside[parent] = _is_inside(home, parent)
+        try:
+            status = os.lstat(home + file)
+        except OSError:
+            yield file, None
+            continue
+        yield file, status.st_size if inside[parent] and stat.S_ISREG(status.st_mode) else None
+
+
+def _is_inside(home: str, parent: str) -> bool:
+    path = home
+    for part in parent.split("/"):
+        path = f"{path}{part}/"
+        try:
+            if not stat.S_ISDIR(os.lstat(path[:-1]).st_mode):
+                return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(home))
+        except OSError:
+            return False
+    return True
