@@ -114,7 +114,8 @@ def _definitions(seen: Seen) -> Iterator[Violation]:
     """Those that cannot be used, and those that share a name or a number."""
     for vm in seen.vms:
         if vm.broken is not None and vm.process is not None:
-            remedy = f"`v stop {vm.entry.name}` stops it as it is; {vm.broken.hint}"
+            name = vm.entry.name
+            remedy = f"`v stop {name}` stops it as it is; `v start {name}` says then what mends it"
             yield Violation(f"{vm.broken.message}; it runs", vm.subject, remedy)
         elif vm.broken is not None:
             yield Violation(vm.broken.message, vm.subject, vm.broken.hint)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -144,7 +142,7 @@ def check_deletable(node: Node, entries: Sequence[Entry]) -> None:
 
 def delete(node: Node, target: Entry, *, force: bool = False) -> str:
     """Its name. A running VM is refused without `force`, and so is a broken one."""
-    if force and os.path.lexists(target.folder) and not stat.S_ISDIR(target.folder.lstat().st_mode):
+    if force and target.folder.is_symlink():
         return _delete_link(node, target)
     with node.apply() as apply, node.locked(target, apply) as entry:
         process, place = node.process(entry.uuid), node.place(entry.uuid)
@@ -162,7 +160,7 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
 
 
 def _delete_link(node: Node, entry: Entry) -> str:
-    """Of a VM whose folder is a link to elsewhere, or a file: that alone goes. Raises ConflictError where it runs."""
+    """Of a VM whose folder is a link to elsewhere: the link alone goes. Raises ConflictError where it runs."""
     if node.process(entry.uuid) is not None:
         raise ConflictError(
             f"{entry.name} runs, and its folder is a link to elsewhere: nothing was deleted",

@@ -72,9 +72,9 @@ def leave(layout: Layout, uuid: UUID) -> list[Step]:
 
 
 def leave_link(layout: Layout, uuid: UUID) -> list[Step]:
-    """The same for one whose folder is none, but a link say: what that leads to stays as it is."""
+    """The same for one whose folder is a link to elsewhere: what is there stays as it is."""
     link = layout.vm(uuid)
-    gone = run("commit: the VM is no more; what a link leads to stays", "rm", "-f", "--", link)
+    gone = run("commit: the VM is no more; what its link leads to stays", "rm", "-f", "--", link)
     lasting = run("write to the disk that it is gone", "sync", "--", link.parent)
     return [gone, _give_back(layout, uuid), lasting]
 

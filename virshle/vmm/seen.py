@@ -22,6 +22,7 @@ from virshle.vmm.place import Place
 from virshle.vmm.running import kind_of
 from virshle.vmm.systemd import unit_name
 
+_EVENTS = ".events.json"
 _WHY = "as its VMM's command line says, since launch.json is lost"
 
 
@@ -58,7 +59,7 @@ def _seen(place: Place, token: str) -> Launch | None:
 
 
 def _of_qemu(argv: Sequence[str]) -> dict[str, Any]:
-    """As `virshle.vmm.qemu.arguments` makes it. Raises KeyError for what is none of these."""
+    """As `virshle.vmm.qemu.arguments` makes it. Raises KeyError for any other."""
     options = dict(pairwise(argv))
     text = "\n".join(argv)
     port = re.search(r"^user,.*,hostfwd=tcp:127\.0\.0\.1:(\d{1,5})-:22$", text, re.MULTILINE)
@@ -73,11 +74,14 @@ def _of_qemu(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_cloud_hypervisor(argv: Sequence[str]) -> dict[str, Any]:
-    """Its file of events has the VM's name; what it was given by its socket is not among its arguments."""
-    events = Path(dict(pairwise(argv))["--event-monitor"])
+    """Its file of events has the VM's name; what it was given by its socket is not told here. Raises KeyError for any
+    other, ValueError."""
+    name = Path(dict(pairwise(argv))["--event-monitor"]).name
+    if not name.endswith(_EVENTS):
+        raise ValueError(name)
     return {
         "hypervisor": PROGRAM,
-        "name": events.name.removesuffix(".events.json"),
+        "name": name.removesuffix(_EVENTS),
         "accelerator": "kvm",
         "cid": GUEST_CID,
     }

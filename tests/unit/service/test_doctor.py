@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from virshle.errors import ConfigError, HostError
 from virshle.fs import Lock
 from virshle.model.arch import host_arch
 from virshle.nix import NixHost
-from virshle.service import check, doctor, host_checks
+from virshle.service import check, doctor, host_checks, show
 from virshle.service.doctor import examine
 from virshle.service.host_checks import Check
 from virshle.service.node import Node
@@ -166,3 +167,81 @@ def test_of_roots_host_the_vmms_users_way_is_looked_at(
     monkeypatch.setattr(doctor, "check_way", closed)
     assert look()["way to the state folder"].ok == "no"
     assert look()["way to the runtime folder"].remedy == "open it"
+
+
+def test_a_broken_configuration_is_one_line_and_the_rest_goes_on(node: Node, look: Look) -> None:
+    before = look().keys()
+    node.paths.config.write_text("[[template")
+    found = {check.name: check for check in examine(Node(node.paths))}
+    assert found.keys() == before | {"configuration"}
+    assert [name for name, check in found.items() if check.ok == "no"] == ["configuration"]
+    assert "is no valid TOML" in found["configuration"].found
+    assert "v config check" in found["configuration"].remedy
+
+
+def test_where_path_is_empty_each_missing_program_is_told(look: Look, host: FakeHost) -> None:
+    before = look()
+    for program in host.programs.iterdir():
+        program.unlink()
+    found = look()
+    assert before.keys() - found.keys() == {"host programs"}
+    assert {found[name].ok for name in ("PATH", "ssh", "cp", "find", "mcopy")} == {"no"}
+    assert found["PATH"].remedy.startswith("export PATH=")
+    assert "apt-get install coreutils" in found["cp"].remedy
+
+
+@pytest.mark.parametrize(
+    "error", [HostError("it failed", hint="mend it"), PermissionError(13, "Permission denied", "/x")]
+)
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("doctor.find_nix", "nix"),
+        ("doctor._folders", "folders"),
+        ("doctor.check", "VMs"),
+        ("host_checks.kvm_problem", "KVM"),
+        ("host_checks.landlock_works", "landlock"),
+        ("host_checks.file_system", "clones"),
+        ("host_checks._programs", "host programs"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_one_line(
+    where: str, name: str, error: Exception, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    before = look()
+    monkeypatch.setattr(f"virshle.service.{where}", fail)
+    found = look()
+    assert found[name].ok in ("no", "limited")
+    assert "it failed" in found[name].found or "Permission denied" in found[name].found
+    lost = {"folders": {"state folder", "runtime folder"}, "host programs": {host_arch().qemu}}.get(name, set())
+    assert before.keys() - found.keys() == lost
+
+
+def test_a_state_folder_that_is_a_file_is_told(node: Node, look: Look, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    checks = {check.name: check for check in examine(Node(replace(node.paths, state=tmp_path / "file/s")))}
+    assert (checks["state folder"].ok, checks["state folder"].found) == ("no", f"{tmp_path / 'file'} is no folder")
+
+
+def test_of_a_vm_that_is_anothers_its_line_says_what_makes_it_ours(
+    node: Node, look: Look, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put_vm(layout, make_vm())
+    put_vm(layout, make_vm("db", 2))
+    real = os.open
+
+    def closed(path: str | Path, *more: int) -> int:
+        if str(path).startswith(f"{folder}/vm"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *more)
+
+    monkeypatch.setattr("virshle.store.read.os.open", closed)
+    assert look()["VMs"].found.startswith("1 whole")
+    broken, unknown = [check for check in examine(node) if check.name == "VM web"]
+    assert f"{folder / 'vm.json'} belongs to the user with the number" in broken.found
+    assert f"as root: chown {os.getuid()} {folder} {folder / 'vm.json'}" in broken.remedy
+    assert "whether a VM runs cannot be known" in unknown.found
+    assert [row.state for row in show.rows(node, node.store.entries())] == ["stopped", "unknown"]
