@@ -307,3 +307,16 @@ def test_what_was_waited_for_is_told(guest: Guest, v: V, host: FakeHost, monkeyp
     ran = v("create", "-t", "t", "web", "--wait", "--timeout", "5")
     assert (ran.code, ran.out) == (0, "web\n")
     assert "s for web's ssh server to answer; next: v ssh web" in ran.err
+
+
+def test_stop_all_counts_a_broken_vm_that_runs(guest: Guest, v: V, layout: Layout) -> None:
+    v("create", "-t", "t", "web")
+    v("start", "web")
+    (folder,) = layout.vms.iterdir()
+    (folder / "vm.json").write_text("{")
+    put_broken(layout, uuid_of("bad"), name="bad")
+    assert v("ls", "--state", "running", "-q").out.split() == ["web"]
+    assert v("ls", "--state", "broken", "-q").out.split() == ["bad"]
+    ran = v("stop", "--all")
+    assert (ran.code, ran.err) == (0, "stopped web gracefully\n")
+    assert "no VM matches" in v("stop", "--all").err

@@ -10,7 +10,17 @@ import pytest
 from tests.unit.support import Held, open_descriptors, record_of
 from virshle.errors import HostError
 from virshle.exec import process
-from virshle.exec.process import Process, Recorded, cut_power, gone_shell, kill_launched, launch, recorded, running
+from virshle.exec.process import (
+    Process,
+    Recorded,
+    cut_power,
+    gone_shell,
+    held_record,
+    kill_launched,
+    launch,
+    recorded,
+    running,
+)
 
 
 @pytest.fixture
@@ -170,3 +180,20 @@ def test_who_is_to_end_may_write_out_what_it_holds_first() -> None:
 
 def test_a_shell_can_tell_whether_it_is_gone() -> None:
     assert gone_shell(Path("/a b/vmm.pid")) == "flock --shared --nonblock '/a b/vmm.pid' true"
+
+
+def test_the_record_that_a_process_holds_is_found_under_its_new_name(record: Path, tmp_path: Path) -> None:
+    with Held(record):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        record.rename(folder / "vmm.pid")
+        folder.rename(tmp_path / "renamed")
+        found = held_record(os.getpid())
+        assert found is not None
+        assert found[0] == tmp_path / "renamed/vmm.pid"
+        assert os.path.samestat(found[1], found[0].stat())
+        found[0].unlink()
+        gone = held_record(os.getpid())
+        assert gone is not None
+        assert (gone[0].exists(), gone[1].st_nlink) == (False, 0)
+    assert held_record(4194999) is None

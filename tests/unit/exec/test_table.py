@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from virshle.exec import table
-from virshle.exec.table import Listed, has_open, parent_of, processes
+from virshle.exec.table import Listed, argv_of, has_open, open_still, parent_of, processes, unit_of
 
 
 @pytest.fixture
@@ -61,3 +61,33 @@ def test_a_folder_is_known_to_be_open(tmp_path: Path) -> None:
     finally:
         os.close(descriptor)
     assert not has_open(os.getpid(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("0::/virshle.slice/virshle-vm-web.service\n", "virshle-vm-web"),
+        ("9:name=systemd:/system.slice/cron.service\n4:memory:/x\n0::/\n", "cron"),
+        ("0::/user.slice/user-0.slice/session-1.scope\n", None),
+        ("", None),
+    ],
+)
+def test_the_unit_of_a_process_is_known(text: str, unit: str | None, proc: Path) -> None:
+    (_process(proc, 7, b"x\0") / "cgroup").write_text(text)
+    assert unit_of(7) == unit
+
+
+def test_of_one_that_ended_nothing_is_known(proc: Path) -> None:
+    assert (unit_of(7), argv_of(7), open_still(7, proc)) == (None, (), None)
+
+
+def test_a_file_that_was_removed_is_found_where_it_is_open_still(tmp_path: Path) -> None:
+    file = tmp_path / "a disk"
+    file.write_text("all of it")
+    with file.open() as opened:
+        assert open_still(os.getpid(), file) is None
+        file.unlink()
+        found = open_still(os.getpid(), file)
+        assert found == Path(f"/proc/{os.getpid()}/fd/{opened.fileno()}")
+        assert found.read_text() == "all of it"
+    assert open_still(os.getpid(), file) is None
