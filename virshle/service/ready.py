@@ -8,7 +8,13 @@ from virshle.plan import AnyOf, Call, Condition, Contains, Gone, Greets, GreetsV
 from virshle.rpc import Listen, Vsock
 from virshle.service.node import Node
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Driver, Launch, Place, read_launch
+from virshle.vmm.driver import Driver, Launch, Place, Told, read_launch
+
+
+def told_of(place: Place) -> Told:
+    """What its VMM says of a VM whose process runs."""
+    launch = read_launch(place)
+    return driver_of(launch, place).state(place, launch)
 
 
 def listen_steps(driver: Driver, place: Place) -> list[Step]:
