@@ -8,6 +8,7 @@ waits for it.
 """
 
 import errno
+import os
 import signal
 import socket
 import sys
@@ -74,17 +75,21 @@ def patiently(address: str | int, port: int, seconds: float) -> socket.socket:
             time.sleep(_PAUSE)
 
 
-def main(address: str, port: str) -> int:
-    """Its exit code; ssh's is 255 where it was given no connection."""
+def main(address: str, port: str, output: int = 1) -> int:
+    """Its exit code; ssh's is 255 where it was given no connection. `output`: the descriptor that ssh reads."""
     try:
-        with patiently(int(address) if address.isdecimal() else address, int(port), SECONDS) as connection:
-            connection.setblocking(True)
-            with socket.socket(fileno=sys.stdout.fileno()) as ssh:
-                socket.send_fds(ssh, [b"\0"], [connection.fileno()])
-                ssh.detach()
+        connection = patiently(int(address) if address.isdecimal() else address, int(port), SECONDS)
     except OSError as error:
         sys.stderr.write(_told(error, address, port))
         return 255
+    with connection:
+        connection.setblocking(True)
+        try:
+            with socket.socket(fileno=os.dup(output)) as ssh:
+                socket.send_fds(ssh, [b"\0"], [connection.fileno()])
+        except OSError as error:
+            sys.stderr.write(f"error: the connection is for ssh, which is not at standard output: {error.strerror}\n")
+            return 255
     return 0
 
 
@@ -105,4 +110,4 @@ def _told(error: OSError, address: str, port: str) -> str:
 if __name__ == "__main__":
     # Ctrl-C is ssh's as well, which says what there is to say.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1], sys.argv[2]))
