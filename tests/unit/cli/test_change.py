@@ -307,3 +307,22 @@ def test_what_was_waited_for_is_told(guest: Guest, v: V, host: FakeHost, monkeyp
     ran = v("create", "-t", "t", "web", "--wait", "--timeout", "5")
     assert (ran.code, ran.out) == (0, "web\n")
     assert "s for web's ssh server to answer; next: v ssh web" in ran.err
+
+
+def test_a_start_of_a_paused_one_says_what_it_did(guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    v("create", "-t", "t", "db")
+    v("start", "web")
+    v("pause", "web")
+    assert v("start", "web") == (0, "", "resumed web, which was paused\n")
+    v("pause", "web")
+    assert v("start", "--state", "paused") == (0, "", "resumed web, which was paused\n")
+
+
+def test_one_whose_vmm_says_nothing_is_not_said_to_be_well(guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    v("start", "web")
+    guest.status = "odd"
+    ran = v("start", "web")
+    assert ran.code == 0
+    assert "web is running already, and its VMM does not say how it is: QEMU says 'odd' of it" in ran.err
