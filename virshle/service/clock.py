@@ -1,8 +1,6 @@
-"""A guest's clock after it stood still: it is behind by as long as it did, and no kernel or VMM here sets it.
-
-Tried with QEMU by emulation; with KVM both VMMs put the guest's clock back to where it was (KVM_SET_CLOCK: Linux,
-Documentation/virt/kvm/api.rst). chrony steps a clock only when it begins (chrony.conf(5), makestep).
-"""
+"""A guest's clock after a pause. Tried: a guest of QEMU by emulation is behind by as long as it stood still, one of
+cloud-hypervisor v53 (kvm-clock) is not. Nothing in a guest may mend it soon: chrony steps a clock only when it begins
+(chrony.conf(5), makestep)."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from virshle import log
 from virshle.errors import ConflictError, UsageError
 from virshle.exec import exec_into, find_program
 from virshle.exec.run import missing
@@ -16,7 +17,7 @@ from virshle.fs import read_start
 from virshle.model.vm import LOGIN, Vm
 from virshle.plan import Step, Write
 from virshle.service.node import Node, check_owner
-from virshle.service.ready import told_of, vsock_of
+from virshle.service.ready import said_ready, told_of, vsock_of
 from virshle.store import Entry
 from virshle.store.layout import known_hosts
 from virshle.userdata import key_file, personal_key_files
@@ -47,6 +48,8 @@ def enter(
     with node.apply() as apply:
         apply(node.plan(vm, *pin_steps(node, vm)))
         apply.commit()
+    if not said_ready(node, vm):
+        log.note(f"{vm.name} has not said yet that it is ready; to wait until it does: v start {vm.name} --wait")
     exec_into(command)
 
 

@@ -302,3 +302,22 @@ def test_whatever_is_in_our_own_paths_is_only_a_path(
         read = re.sub(r'\\(["\\])', r"\1", value[1:-1]).replace("${VIRSHLE_DOLLAR}", "$").replace("%%", "%")
         assert read == str(path)
     assert ("VIRSHLE_DOLLAR=$" in command) == ("${" in odd)
+
+
+@pytest.mark.parametrize("said", ["", "X_VIRSHLE_SSH_HOST_KEY=ssh-rsa AAAA\n", "READY=1\n"])
+def test_a_guest_that_has_not_said_that_it_is_ready_is_told_of(
+    said: str, run: Place, node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("virshle.service.ssh.exec_into", lambda _: None)
+    run.ready.write_text(said)
+    enter(node, node.store.find("web"), ["id"])
+    assert ("v start web --wait" in capsys.readouterr().err) is (said != "READY=1\n")
+
+
+def test_nor_is_one_told_of_to_which_nobody_listened(
+    run: Place, node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("virshle.service.ssh.exec_into", lambda _: None)
+    run.launch.write_text(CLOUD.json())
+    enter(node, node.store.find("web"), ["id"])
+    assert "--wait" not in capsys.readouterr().err
