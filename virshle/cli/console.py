@@ -61,6 +61,8 @@ def _banner(console: Console, key: bytes, reading: bool) -> str:
     size, others = os.get_terminal_size(KEYBOARD), console.others
     shared = f" with {others} other{'s' if others > 1 else ''}" if others > 0 else ""
     told = f"attached to {console.name}{shared}{', read-only' if reading else ''}; Ctrl-{chr(key[0] | 0x40)} leaves it"
+    if console.paused:
+        told += f"\n{console.name} is paused, and answers nothing until it goes on: v resume {console.name}"
     if console.sized or reading:
         return told
     # A serial line carries none, and the guest takes it for 80 by 24.

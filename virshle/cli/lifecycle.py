@@ -96,10 +96,20 @@ def each(entries: Sequence[T], act: Callable[[T], None], *, together: bool = Fal
 @click.option("--timeout", type=SECONDS, default=120.0, help="Seconds that --wait waits at most.")
 @changing
 def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
-    """Start VMs; one that runs is left as it is."""
+    """Start VMs; one that runs is left as it is, and one that is paused goes on."""
     entries = targets(node, selection)
     tell_if_none(selection, entries)
     return start_all(node, entries, wait=wait, timeout=timeout)
+
+
+def _how(name: str, done: Started) -> str:
+    if done.before is None:
+        return f"started {name}"
+    if done.resumed:
+        return f"resumed {name}, which was paused"
+    if done.before.state == "unknown":
+        return f"{name} is running already, and its VMM does not say how it is: {done.before.why}"
+    return f"{name} is running already"
 
 
 def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: float) -> int:
@@ -114,7 +124,7 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
     def begin(entry: Entry) -> None:
         done = start_vm(node, entry, listen=wait)
         if node.dry_run is None:
-            told(f"{entry.name} is running already" if done.already else f"started {entry.name}")
+            told(_how(entry.name, done))
             if not done.already and (slow := emulated(done.launch)):
                 log.warn(f"VMs run by {slow}")
         started.append(entry)
@@ -192,7 +202,7 @@ def _switch(
         if node.dry_run is None:
             told(f"{done} {entry.name}" if changed else f"{entry.name} is {already}")
 
-    return each(entries, switch)
+    return each(entries, switch, together=True)
 
 
 @click.command(epilog="\b\nExamples:\n  v delete web\n  v delete --state stopped --yes\n  v delete --all --dry-run")

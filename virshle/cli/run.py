@@ -47,7 +47,8 @@ def run(
     command: tuple[str, ...],
     node: Node,
 ) -> int:
-    """Run a command in a new VM, which is deleted after it. Its exit code is the command's."""
+    """Run a command in a new VM, which is deleted after it. Its exit code is the command's. It has a terminal if input
+    and output are one here."""
     from virshle.service.run import Job
     from virshle.service.run import run as run_job
 

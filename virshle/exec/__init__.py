@@ -1,6 +1,6 @@
 """The one place that starts processes: argv lists, no shell, stdin closed, time bounded, all of it shown."""
 
-from virshle.exec.attach import attached
+from virshle.exec.attach import attached, on_terminal
 from virshle.exec.follow import follow
 from virshle.exec.run import Command, Result, Started, exec_into, failure, find_program, run, spawn_ok, start, text_of
 
@@ -13,6 +13,7 @@ __all__ = [
     "failure",
     "find_program",
     "follow",
+    "on_terminal",
     "run",
     "spawn_ok",
     "start",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 
 from virshle import log
 from virshle.exec.run import find_program, missing
+
+
+def on_terminal() -> bool:
+    """Whether a command that is given our input and our output can have a terminal of its own: both are one, so that
+    nothing is changed on its way through a pipe."""
+    return os.isatty(0) and os.isatty(1)
 
 
 def attached(argv: Sequence[str]) -> int:

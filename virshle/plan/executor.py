@@ -251,7 +251,7 @@ def followed(
 def wait(step: Wait, progress: Progress | None = None) -> float:
     """Seconds it took. Raises TimedOutError, or HostError when the fatal condition came true."""
     teller, title = progress or Silent(), f"waiting for {step.why}"
-    started = time.monotonic()
+    started = asked = time.monotonic()
     try:
         while not step.until.holds(_patience(time.monotonic() - started, step.timeout)):
             took = time.monotonic() - started
@@ -262,11 +262,23 @@ def wait(step: Wait, progress: Progress | None = None) -> float:
             if took >= step.timeout:
                 message = f"gave up waiting for {step.why} after {step.timeout:g} s"
                 raise TimedOutError(message, hint=step.hint, details=_tails(step.logs))
+            if step.again is not None and time.monotonic() - asked >= step.every:
+                _ask_again(step.again)
+                asked = time.monotonic()
             teller.update(title, took, step.timeout, "s")
             time.sleep(POLL)
     finally:
         teller.end(title)
     return time.monotonic() - started
+
+
+def _ask_again(step: Step) -> None:
+    try:
+        if (started := begin(step, [], Silent())) is not None:
+            started.end()
+    except VirshleError as error:
+        # What is waited for may be true by now, and the wait has its bound.
+        log.info(f"{step.why}: {error.message}")
 
 
 def _patience(took: float, timeout: float) -> float:

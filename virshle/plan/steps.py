@@ -78,11 +78,18 @@ class Wait:
     logs: tuple[Path, ...] = ()
     """Their last lines are shown when it fails."""
     hint: str = ""
+    again: Step | None = None
+    """Made every `every` seconds as long as it is waited: who was asked may not have been there yet. It may fail."""
+    every: float = 5.0
     undo: tuple[Step, ...] = ()
 
     def shell(self) -> str:
         stop = f"{self.fatal.shell()} && exit 1; " if self.fatal else ""
         loop = f"until {self.until.shell()}; do {stop}sleep 0.1; done"
+        if self.again:
+            # 124: of timeout(1). Within the other loop, so that the condition is looked at as often as without.
+            asked = f"timeout {self.every:g} bash -c {shlex.quote(loop)}"
+            loop = f"until {asked}; do [ $? = 124 ] || exit; {self.again.shell()}; done"
         # To timeout(1) nothing means for ever.
         return f"timeout {max(self.timeout, 0.1):g} bash -c {shlex.quote(loop)}"
 

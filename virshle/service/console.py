@@ -24,6 +24,7 @@ from pathlib import Path
 from virshle.errors import ConflictError, VirshleError
 from virshle.fs import Lock, explained, no_link, try_lock
 from virshle.service.node import Node, check_owner
+from virshle.service.ready import told_of
 from virshle.store import Entry
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Terminal
@@ -66,6 +67,8 @@ class Console:
         if self.ended:
             vm = entry.whole()
             raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name}")
+        self.paused = told_of(place).state == "paused"
+        """Whether its guest stood still when this was opened."""
         driver = driver_of(self._launch, place)
         terminal = driver.console(place)
         self.sized = terminal.kind == "pty"

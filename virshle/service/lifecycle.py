@@ -10,8 +10,10 @@ from virshle.errors import ConflictError, HostError, TimedOutError
 from virshle.model.vm import Vm
 from virshle.plan import Apply, Gone, Plan, Run, Step, Wait
 from virshle.service import show
+from virshle.service.clock import set_clock
 from virshle.service.node import Node
-from virshle.service.start import end_steps, over_step, told_of
+from virshle.service.ready import told_of
+from virshle.service.start import end_steps, over_step
 from virshle.store import Entry
 from virshle.store.change import clear, leave, leave_link, remove
 from virshle.store.layout import command_log
@@ -41,6 +43,8 @@ def _switch(node: Node, target: Entry, wanted: State) -> bool:
         driver = driver_of(launch_of(place), place)
         apply(node.plan(vm, driver.pause(place) if wanted == "paused" else driver.resume(place)))
         apply.commit()
+    if wanted == "running":
+        set_clock(node, entry)
     return True
 
 
@@ -117,7 +121,9 @@ def _power_off(node: Node, apply: Apply, vm: Vm | Entry, timeout: float) -> None
     took = time.monotonic() - began
     # To be pressed takes no time, unless others use the socket; what is told is then what was asked for.
     left = timeout if took < 1 else max(timeout - round(took), 0)
-    apply(node.plan(vm, Wait(f"{vm.name} to power off", Gone(place.record), left), over_step(place)))
+    # A guest that was still booting felt nothing, and to one that powers off already it is no news.
+    again = driver.power_button(place, 1)
+    apply(node.plan(vm, Wait(f"{vm.name} to power off", Gone(place.record), left, again=again), over_step(place)))
 
 
 def may_be_stopped(node: Node, entry: Entry) -> bool:

@@ -8,8 +8,17 @@ from virshle.plan import AnyOf, Call, Condition, Contains, Gone, Greets, GreetsV
 from virshle.rpc import Listen, Vsock
 from virshle.service.node import Node
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Driver, Launch, Place
+from virshle.vmm.driver import Driver, Launch, Place, Told
 from virshle.vmm.seen import launch_of
+
+_READY = "READY=1"
+"""sd_notify(3)."""
+
+
+def told_of(place: Place) -> Told:
+    """What its VMM says of a VM whose process runs."""
+    launch = launch_of(place)
+    return driver_of(launch, place).state(place, launch)
 
 
 def listen_steps(driver: Driver, place: Place) -> list[Step]:
@@ -26,7 +35,7 @@ def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool, launch: La
     launch = launch or launch_of(place)
     until: Condition
     if vm.ready == "guest":
-        why, until = f"{vm.name} to say that it is ready", Contains(place.ready, "READY=1")
+        why, until = f"{vm.name} to say that it is ready", Contains(place.ready, _READY)
         heard = listened or driver_of(launch, place).notify_socket(place) is None
         if not heard and (way := vsock_of(launch, place)):
             until = AnyOf((until, GreetsVsock(way, "SSH-")))
@@ -40,6 +49,14 @@ def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool, launch: La
         )
     hint = f"look at its console: v logs {vm.name}"
     return Wait(why, until, timeout, fatal=Gone(place.record), logs=(place.console_log,), hint=hint)
+
+
+def said_ready(node: Node, vm: Vm) -> bool:
+    """False where it is known that the guest has not: where its VMM writes down what it says."""
+    place = node.place(vm.uuid)
+    if vm.ready != "guest" or driver_of(launch_of(place), place).notify_socket(place) is not None:
+        return True
+    return Contains(place.ready, _READY).holds()
 
 
 def _ssh_greets(launch: Launch | None, place: Place) -> Condition | None:

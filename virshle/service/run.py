@@ -9,7 +9,7 @@ from pathlib import Path
 
 from virshle import log
 from virshle.errors import TimedOutError, VirshleError
-from virshle.exec import attached
+from virshle.exec import attached, on_terminal
 from virshle.model.vm import Vm
 from virshle.plan import uninterrupted
 from virshle.service.carry import Carried, fetch_steps, fetched, look_through, place_steps, send_step, sent
@@ -74,7 +74,7 @@ def _inside(node: Node, vm: Vm, job: Job, into: Sequence[Carried], out: Sequence
         for one in into:
             apply(node.plan(vm, send_step(ssh, one)))
         apply.commit()
-    code = attached(ssh_command(node, vm, job.words))
+    code = attached(ssh_command(node, vm, job.words, options=["-t"] if on_terminal() else []))
     for one in out:
         _fetch(node, vm, ssh, one, failed=code != 0)
     return code

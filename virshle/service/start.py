@@ -15,9 +15,10 @@ from virshle.exec.process import Process, cut_power
 from virshle.model.vm import KernelBoot, Vm
 from virshle.network import choose_port
 from virshle.plan import Run, Step, run
+from virshle.service.clock import set_clock
 from virshle.service.files import odd, short
 from virshle.service.node import Node
-from virshle.service.ready import listen_steps
+from virshle.service.ready import listen_steps, told_of
 from virshle.store import Entry
 from virshle.store.change import renew_definition
 from virshle.userdata import seed_steps
@@ -33,12 +34,28 @@ from virshle.vmm.systemd import ALREADY, systemd_runs, unit_name
 class Started:
     vm: Vm
     launch: Launch | None
-    already: bool = False
+    before: Told | None = None
+    """What the VMM of one that ran already said of it."""
+
+    @property
+    def already(self) -> bool:
+        return self.before is not None
+
+    @property
+    def resumed(self) -> bool:
+        return self.before is not None and self.before.state == "paused"
 
 
 def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
-    """Raises ConflictError, ConfigError, HostError; what was begun is undone. A running VM is left alone. `listen`: for
-    what the guest says, as `wait_ready` will want to know it."""
+    """Raises ConflictError, ConfigError, HostError; what was begun is undone. A VM that runs is left alone, and
+    one that is paused goes on. `listen`: for what the guest says, as `wait_ready` will want to know it."""
+    started = _start(node, target, listen)
+    if started.resumed:
+        set_clock(node, target)
+    return started
+
+
+def _start(node: Node, target: Entry, listen: bool) -> Started:
     with node.apply() as apply, node.locked(target, apply) as entry:
         vm, place = entry.whole(), node.place(entry.uuid)
         process = node.process(vm.uuid)
@@ -46,9 +63,12 @@ def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
             told = told_of(place)
             if told.state == "crashed":
                 raise ConflictError(f"{vm.name} cannot start: {told.why}", hint=f"{told.remedy} {vm.name}")
-            # Else a start was killed, as the lock is ours, and its VMM was never told to boot the guest.
+            if told.state == "paused":
+                apply(node.plan(vm, *resume_steps(vm, place, told)))
+                apply.commit()
+            # Where it starts, a start was killed, as the lock is ours, and its VMM was never told to boot the guest.
             if told.state != "starting":
-                return Started(vm, launch_of(place), already=True)
+                return Started(vm, launch_of(place), told)
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
         check_files(vm, place)
         machine = plan_machine(vm, place)
@@ -73,10 +93,11 @@ def _taken(machine: Machine, error: HostError) -> ConflictError | None:
     )
 
 
-def told_of(place: Place) -> Told:
-    """What its VMM says of a VM whose process runs."""
-    launch = launch_of(place)
-    return driver_of(launch, place).state(place, launch)
+def resume_steps(vm: Vm, place: Place, told: Told) -> list[Step]:
+    """Raises ConflictError where something else holds it, a debugger say, and will let it go on."""
+    if told.why and not told.remedy:
+        raise ConflictError(f"{vm.name} is paused: {told.why}", hint=f"to let it go on: v resume {vm.name}")
+    return [driver_of(launch_of(place), place).resume(place)]
 
 
 def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:

@@ -1,6 +1,6 @@
 """What a guest is told at boot: its name and whose keys may enter."""
 
-from virshle.userdata.keys import key_file, make_key, personal_keys, read_key
+from virshle.userdata.keys import key_file, make_key, personal_key_files, personal_keys, read_key
 from virshle.userdata.parse import UserData, read_user_data
 from virshle.userdata.seed import seed_steps
 
@@ -8,6 +8,7 @@ __all__ = [
     "UserData",
     "key_file",
     "make_key",
+    "personal_key_files",
     "personal_keys",
     "read_key",
     "read_user_data",

@@ -12,6 +12,8 @@ from virshle.fs import caller_home, explained, read_given, read_start
 from virshle.model.vm import PublicKey
 from virshle.plan import Step, run
 
+_KINDS = ("ed25519", "ed25519_sk", "ecdsa", "ecdsa_sk", "rsa")
+"""ssh(1), -i."""
 _PUBLIC_KEY: TypeAdapter[str] = TypeAdapter(PublicKey)
 
 
@@ -52,6 +54,14 @@ def is_public_key(line: str) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def personal_key_files() -> list[Path]:
+    """The caller's private keys that ssh would try by itself, where their public half lies beside them: an agent may
+    have the private one."""
+    folder = caller_home() / ".ssh"
+    files = [folder / f"id_{kind}" for kind in _KINDS]
+    return [file for file in files if file.with_name(f"{file.name}.pub").is_file()]
 
 
 def personal_keys() -> list[str]:

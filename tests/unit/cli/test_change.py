@@ -320,3 +320,22 @@ def test_stop_all_counts_a_broken_vm_that_runs(guest: Guest, v: V, layout: Layou
     ran = v("stop", "--all")
     assert (ran.code, ran.err) == (0, "stopped web gracefully\n")
     assert "no VM matches" in v("stop", "--all").err
+
+
+def test_a_start_of_a_paused_one_says_what_it_did(guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    v("create", "-t", "t", "db")
+    v("start", "web")
+    v("pause", "web")
+    assert v("start", "web") == (0, "", "resumed web, which was paused\n")
+    v("pause", "web")
+    assert v("start", "--state", "paused") == (0, "", "resumed web, which was paused\n")
+
+
+def test_one_whose_vmm_says_nothing_is_not_said_to_be_well(guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    v("start", "web")
+    guest.status = "odd"
+    ran = v("start", "web")
+    assert ran.code == 0
+    assert "web is running already, and its VMM does not say how it is: QEMU says 'odd' of it" in ran.err

@@ -76,6 +76,7 @@ class FakeConsole:
     then: Callable[[int], object] = lambda look: None
     name: str = "web"
     sized: bool = True
+    paused: bool = False
     others: int = 0
     ended: bool = False
     typed: bytes = b""
@@ -250,3 +251,8 @@ def test_a_terminal_that_goes_ends_it(screen: Screen, tmp_path: Path) -> None:
 
     with pytest.raises((KeyboardInterrupt, OSError)):
         relay(FakeConsole(then=then))
+
+
+def test_the_banner_tells_of_a_guest_that_stands_still(screen: Screen) -> None:
+    assert "v resume web" in cli._banner(cast(Console, FakeConsole(paused=True)), LEAVE, False)
+    assert "v resume" not in cli._banner(cast(Console, FakeConsole()), LEAVE, False)

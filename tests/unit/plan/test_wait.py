@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.support import Condition, FakeProgress
 from virshle.errors import HostError, TimedOutError
-from virshle.plan import Wait
+from virshle.plan import Call, Wait
 from virshle.plan.executor import wait
 
 
@@ -125,3 +125,34 @@ def test_progress_is_told_while_it_waits_and_ended_in_any_case() -> None:
     with pytest.raises(TimedOutError):
         wait(Wait("it", Condition(inf), timeout=0), progress)
     assert progress.ended == ["waiting for it"] * 2
+
+
+class Button:
+    def __init__(self, error: Exception | None) -> None:
+        self.pressed = 0
+        self.error = error
+
+    def shell(self) -> str:
+        return "press"
+
+    def send(self) -> dict[str, object]:
+        self.pressed += 1
+        if self.error:
+            raise self.error
+        return {}
+
+
+@pytest.mark.parametrize("error", [None, HostError("nobody listens")])
+def test_who_was_not_there_yet_is_asked_again(error: Exception | None, clock: Clock) -> None:
+    """That it fails is no end: what is waited for may be true by then, and the wait is bounded."""
+    button = Button(error)
+    step = Wait("the guest", Condition(inf), 30, again=Call("press it", button), every=5)
+    with pytest.raises(TimedOutError):
+        wait(step)
+    assert button.pressed == 5
+
+
+def test_nobody_is_asked_again_who_did_it(clock: Clock) -> None:
+    button = Button(None)
+    wait(Wait("the guest", Condition(3), 30, again=Call("press it", button), every=5))
+    assert button.pressed == 0

@@ -70,7 +70,7 @@ def test_one_that_does_not_answer_is_not_waited_for(parts: tuple[bytes, ...], pa
 def test_one_deadline_is_for_the_whole_handshake(path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and takes a second of it."""
     seconds = itertools.count()
-    monkeypatch.setattr("virshle.rpc.vsock.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("virshle.rpc.dial.time.monotonic", lambda: next(seconds))
     waits: list[float] = []
     real = socket.socket.settimeout
 
@@ -108,7 +108,7 @@ def test_without_a_socket_it_is_a_port_of_the_hosts_own_vsock(monkeypatch: pytes
         def connect(self, address: object) -> None:
             connected.append(address)
 
-    monkeypatch.setattr("virshle.rpc.vsock.socket.socket", Fake)
+    monkeypatch.setattr("virshle.rpc.dial.socket.socket", Fake)
     Vsock(7, 22).connect(1)
     assert connected == [(socket.AF_VSOCK, socket.SOCK_STREAM), (7, 22)]
     assert Vsock(7, 22).shell() == "socat - VSOCK-CONNECT:7:22"

@@ -127,7 +127,7 @@ def test_warnings_of_the_configuration_are_told(node: Node, look: Look) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "lost"), [("socat", "no ssh by vsock"), ("curl", "cannot be pasted"), ("passt", "run on QEMU")]
+    ("name", "lost"), [("socat", "cannot be pasted"), ("curl", "cannot be pasted"), ("passt", "run on QEMU")]
 )
 def test_what_is_useful_is_not_needed(name: str, lost: str, look: Look, host: FakeHost) -> None:
     (host.programs / name).unlink()

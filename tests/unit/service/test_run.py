@@ -112,3 +112,14 @@ def test_a_dry_run_says_what_would_follow(node: Node, ran: list[tuple[str, ...]]
         *("start", "copy", "run", "copy", "delete")
     ]
     assert (ran, node.store.entries()) == ([], [])
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_command_has_a_terminal_where_input_and_output_are_one(
+    terminal: bool, node: Node, ran: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.isatty", lambda _: terminal)
+    run(node, replace(JOB, into=["notes"]))
+    send, command = ran
+    assert ("-t" in command) is terminal
+    assert "-t" not in send

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import replace
 from itertools import pairwise
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.unit.fakehost import FakeHost
+from tests.unit.service.conftest import Guest
 from tests.unit.support import make_vm, put_broken, put_vm, snapshot, uuid_of
 from tests.unit.vmm.test_driver import LAUNCH
-from virshle.errors import ConflictError, UsageError
+from virshle.errors import ConfigError, ConflictError, UsageError
 from virshle.rpc import Vsock
 from virshle.service.console import Console
 from virshle.service.node import Node
@@ -51,7 +53,7 @@ def _options(command: tuple[str, ...]) -> dict[str, str]:
 
 def test_a_shell_is_opened_with_virshles_key(run: Place, node: Node) -> None:
     command = _command(node)
-    assert command[:7] == ("ssh", "-p", "22001", "-o", "HostName=127.0.0.1", "-i", str(key_file(node.layout.keys)))
+    assert command[:5] == ("ssh", "-F", "none", "-p", "22001")
     assert command[-3:] == ("-l", "root", "web")
     assert _options(command) == {
         "HostName": "127.0.0.1",
@@ -60,8 +62,12 @@ def test_a_shell_is_opened_with_virshles_key(run: Place, node: Node) -> None:
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "accept-new",
         "UpdateHostKeys": "no",
-        "LogLevel": "ERROR",
         "IdentitiesOnly": "yes",
+        "IdentityFile": f'"{key_file(node.layout.keys)}"',
+        "ConnectTimeout": "30",
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "4",
+        "LogLevel": "ERROR",
     }
 
 
@@ -133,10 +139,52 @@ def test_nothing_else_that_the_guest_says_is_believed(line: str, run: Place, nod
     assert not known_hosts(node.layout.vm(WEB)).exists()
 
 
-def test_a_guest_of_ones_own_is_offered_every_key(layout: Layout, run: Place, node: Node) -> None:
-    vm = make_vm(ready="ssh")
-    (layout.vm(WEB) / "vm.json").write_text(vm.model_dump_json())
-    assert "IdentitiesOnly" not in _options(_command(node))
+@pytest.mark.parametrize(("ready", "login"), [("ssh", None), ("guest", "ada"), ("ssh", "ada")])
+def test_where_ours_may_not_be_known_some_of_the_callers_keys_are_tried_too(
+    ready: Any, login: str | None, layout: Layout, run: Place, node: Node
+) -> None:
+    """No more than a server lets one try, however many an agent has."""
+    (layout.vm(WEB) / "vm.json").write_text(make_vm(ready=ready).model_dump_json())
+    own = Path.home() / ".ssh"
+    own.mkdir()
+    for name in ("id_rsa", "id_ed25519", "id_ecdsa", "id_ecdsa_sk", "id_ed25519_sk", "work"):
+        (own / f"{name}.pub").write_text("ssh-ed25519 AAAA")
+    command = _command(node, login=login)
+    files = [Path(word.partition("=")[2].strip('"')) for word in command if word.startswith("IdentityFile=")]
+    assert files[0] == key_file(node.layout.keys)
+    assert [file.name for file in files[1:]] == ["id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk"]
+    assert _options(command)["IdentitiesOnly"] == "yes"
+
+
+def test_the_callers_options_come_after_those_by_which_the_guest_is_found(run: Place, node: Node) -> None:
+    """ssh takes the first value that it is given."""
+    command = _command(node, "top", options=["-t", "-o", "HostName=elsewhere", "-o", "ConnectTimeout=3"])
+    assert command.index("HostName=127.0.0.1") < command.index("HostName=elsewhere")
+    assert command.index("ConnectTimeout=3") < command.index("ConnectTimeout=30")
+    assert command.index("-t") < command.index("web")
+
+
+def test_without_an_ssh_that_is_said(run: Place, node: Node, host: FakeHost) -> None:
+    (host.programs / "ssh").unlink()
+    with pytest.raises(ConfigError, match="ssh is not on this machine"):
+        _command(node)
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "hint"),
+    [
+        ("paused", "web is paused", "let it go on: v resume web"),
+        ("suspended", "web is paused: its guest sleeps", "to wake it: v resume web"),
+        ("guest-panicked", "web cannot be entered: its guest panicked", "v stop --force web"),
+    ],
+)
+def test_a_guest_that_stands_still_is_not_waited_for(
+    state: str, said: str, hint: str, run: Place, node: Node, guest: Guest
+) -> None:
+    guest.status = state
+    with pytest.raises(ConflictError, match=said) as caught:
+        _command(node)
+    assert caught.value.hint.endswith(hint)
 
 
 def test_a_stopped_vm_cannot_be_entered(run: Place, node: Node, host: FakeHost) -> None:
@@ -188,7 +236,9 @@ def test_by_a_vsock_no_network_is_needed(run: Place, node: Node) -> None:
     run.launch.write_text(replace(CLOUD, ssh_port=None).json())
     command = _command(node, "id")
     options = _options(command)
-    assert options["ProxyCommand"] == Vsock(3, 22, run.run / "vsock").shell()
+    assert command[:5] == ("env", "SHELL=/bin/sh", "ssh", "-F", "none")
+    assert options["ProxyCommand"] == Vsock(3, 22, run.run / "vsock").proxy()
+    assert options["ProxyUseFdpass"] == "yes"
     assert "HostName" not in options
     assert "-p" not in command
     assert options["HostKeyAlias"] == str(WEB)  # the same machine by whichever way
@@ -197,19 +247,27 @@ def test_by_a_vsock_no_network_is_needed(run: Place, node: Node) -> None:
 
 def test_it_is_taken_where_there_is_a_port_too(run: Place, node: Node) -> None:
     run.launch.write_text(CLOUD.json())
+    (run.run / "vsock").touch()
     assert "-p" not in _command(node)
+
+
+def test_the_port_is_taken_where_the_runtime_folder_has_no_vsock_any_more(run: Place, node: Node) -> None:
+    run.launch.write_text(CLOUD.json())
+    assert _command(node)[3:5] == ("-p", "22001")
 
 
 def test_on_qemu_it_is_a_port_of_the_hosts_own(run: Place, node: Node) -> None:
     run.launch.write_text(replace(LAUNCH, cid=77, ssh_port=None).json())
-    assert _options(_command(node))["ProxyCommand"] == "socat - VSOCK-CONNECT:77:22"
+    assert _options(_command(node))["ProxyCommand"].endswith("/virshle/rpc/dial.py 77 22")
 
 
 def test_a_percent_sign_on_the_way_is_no_name_of_sshs(run: Place, node: Node, tmp_path: Path) -> None:
     run.launch.write_text(CLOUD.json())
     odd = Node(replace(node.paths, run=node.paths.run / "a%h%%"))
+    odd.place(WEB).run.mkdir(parents=True)
+    (odd.place(WEB).run / "vsock").touch()
     value = _options(ssh_command(odd, make_vm()))["ProxyCommand"]
-    assert value.replace("%%", "%") == Vsock(3, 22, odd.place(WEB).run / "vsock").shell()
+    assert value.replace("%%", "%") == Vsock(3, 22, odd.place(WEB).run / "vsock").proxy()
     assert "a%%h%%%%/" in value
 
 
@@ -225,3 +283,41 @@ def test_nothing_is_written_for_the_vm_of_somebody_else(
     with pytest.raises(ConflictError, match="web is not yours"):
         Console(node, web)
     assert snapshot(run.folder) == before
+
+
+@pytest.mark.parametrize("odd", ["st%d x", "a${HOME}b", "a'b", 'a"b', "a\\b", "a\\'b", "a#b #c"])
+def test_whatever_is_in_our_own_paths_is_only_a_path(
+    odd: str, run: Place, node: Node, layout: Layout, tmp_path: Path
+) -> None:
+    """tests/host/test_ssh_words.py asks the real ssh."""
+    layout.paths.state.rename(tmp_path / odd)
+    moved = Node(replace(node.paths, state=tmp_path / odd))
+    command = ssh_command(moved, make_vm())
+    for name, path in (
+        ("IdentityFile", key_file(moved.layout.keys)),
+        ("UserKnownHostsFile", known_hosts(moved.layout.vm(WEB))),
+    ):
+        value = _options(command)[name]
+        assert (value[0], value[-1]) == ('"', '"')
+        read = re.sub(r'\\(["\\])', r"\1", value[1:-1]).replace("${VIRSHLE_DOLLAR}", "$").replace("%%", "%")
+        assert read == str(path)
+    assert ("VIRSHLE_DOLLAR=$" in command) == ("${" in odd)
+
+
+@pytest.mark.parametrize("said", ["", "X_VIRSHLE_SSH_HOST_KEY=ssh-rsa AAAA\n", "READY=1\n"])
+def test_a_guest_that_has_not_said_that_it_is_ready_is_told_of(
+    said: str, run: Place, node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("virshle.service.ssh.exec_into", lambda _: None)
+    run.ready.write_text(said)
+    enter(node, node.store.find("web"), ["id"])
+    assert ("v start web --wait" in capsys.readouterr().err) is (said != "READY=1\n")
+
+
+def test_nor_is_one_told_of_to_which_nobody_listened(
+    run: Place, node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("virshle.service.ssh.exec_into", lambda _: None)
+    run.launch.write_text(CLOUD.json())
+    enter(node, node.store.find("web"), ["id"])
+    assert "--wait" not in capsys.readouterr().err
