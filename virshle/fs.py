@@ -202,10 +202,15 @@ def caller_home() -> Path:
     if os.geteuid() == 0 and caller:
         with suppress(KeyError):
             return Path(pwd.getpwnam(caller).pw_dir)
-    try:
-        return Path.home()
-    except RuntimeError:
-        raise ConfigError("it is not known where your home is", hint="export HOME=A_FOLDER_OF_YOURS") from None
+    # Empty or relative, it would be another folder for each folder that one is in.
+    if (home := os.environ.get("HOME", "")).startswith("/"):
+        return Path(home)
+    with suppress(KeyError):
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    raise ConfigError(
+        f"it is not known where your home is: HOME is not set, and the user {os.getuid()} is not in /etc/passwd",
+        hint="export HOME=/A/FOLDER/OF/YOURS",
+    )
 
 
 def expand(path: str | Path, relative_to: Path | None = None) -> Path:
@@ -214,9 +219,21 @@ def expand(path: str | Path, relative_to: Path | None = None) -> Path:
     if first == "~":
         return caller_home().joinpath(*rest)
     try:
-        return (relative_to or Path.cwd()) / Path(path).expanduser()
+        full = Path(path).expanduser()
     except RuntimeError:
         raise ConfigError(f"{path}: there is no user {first[1:]!r}", hint="write the path in full") from None
+    return full if full.is_absolute() else (relative_to or here()) / full
+
+
+def here() -> Path:
+    """The folder that relative paths begin in. Raises ConfigError where it was removed meanwhile."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the current folder was removed: no path is relative to it",
+            hint="cd to another folder, or write paths in full",
+        ) from None
 
 
 @contextmanager

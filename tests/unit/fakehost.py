@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import shlex
@@ -28,6 +29,11 @@ PROGRAMS = (
 )
 """What is installed, and nothing else that this machine may have."""
 NO_KVM = "/dev/kvm is not there"
+
+
+def refused() -> None:
+    """As where nobody listens."""
+    raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
 @dataclass
@@ -98,6 +104,8 @@ class FakeHost:
     """Of the last call."""
     answers: dict[str, str | Callable[[tuple[str, ...]], str]] = field(default_factory=dict)
     """What a program prints, given its arguments say."""
+    entered: Callable[[tuple[str, ...]], None] = lambda words: refused()
+    """Called by ssh, with its words."""
     launched: Callable[[], None] = lambda: None
     """Called when a VM's process was launched."""
 
@@ -180,6 +188,8 @@ class FakeHost:
                 Path(word).mkdir(parents=True, exist_ok=True, mode=mode)
 
     def _ln(self, words: tuple[str, ...]) -> None:
+        if words[0] == "-sfnT":
+            Path(words[-1]).unlink(missing_ok=True)
         Path(words[-1]).symlink_to(words[-2])
 
     def _mkfifo(self, words: tuple[str, ...]) -> None:
@@ -220,6 +230,9 @@ class FakeHost:
     def _ssh_keygen(self, words: tuple[str, ...]) -> None:
         Path(words[-1]).write_text("private")
         Path(words[-1] + ".pub").write_text("ssh-ed25519 AAAAvirshle virshle\n")
+
+    def _ssh(self, words: tuple[str, ...]) -> None:
+        self.entered(words)
 
     def _mkfs_vfat(self, words: tuple[str, ...]) -> None:
         Path(words[-2]).write_text("vfat")

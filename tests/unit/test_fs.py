@@ -183,6 +183,20 @@ def test_expanding_makes_absolute_and_resolves_nothing(tmp_path: Path, monkeypat
     assert expand(Path("a")) == tmp_path / "a"
 
 
+def test_in_a_folder_that_was_removed_only_full_paths_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert expand("/a/b") == Path("/a/b")
+    assert expand("~/a") == tmp_path / "home/a"
+    assert expand("a", tmp_path) == tmp_path / "a"
+    with pytest.raises(VirshleError, match="the current folder was removed"):
+        expand("a")
+
+
 def test_a_home_of_nobody_is_an_error_to_act_on() -> None:
     with pytest.raises(VirshleError):
         expand("~no-such-user-at-all/disk.raw")

@@ -39,6 +39,7 @@ class Order:
 
 def create(node: Node, order: Order) -> list[Vm]:
     """The VMs made. Raises ConfigError, NotFoundError, ConflictError, HostError; then none was made."""
+    node.layout.check_sockets()
     template = node.config.template(order.template)
     unsupported_nets(template)
     check_hypervisor(template.hypervisor, vmm_user())

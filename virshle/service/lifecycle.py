@@ -6,11 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from virshle.errors import ConflictError, HostError, TimedOutError
+from virshle import log
+from virshle.errors import ConflictError, HostError, TimedOutError, VirshleError
+from virshle.exec import Command
 from virshle.model.vm import Vm
 from virshle.plan import Apply, Gone, Plan, Run, Step, Wait
 from virshle.service import show
 from virshle.service.node import Node
+from virshle.service.ssh import ssh_command
 from virshle.service.start import end_steps, over_step, told_of
 from virshle.store import Entry
 from virshle.store.change import leave, remove
@@ -47,11 +50,12 @@ def _switch(node: Node, target: Entry, wanted: State) -> bool:
 class Stopped:
     vm: Vm
     how: str
-    """ "already", "gracefully", "by force", "before its guest began", or "as it had crashed"."""
+    """ "already", "gracefully", "by ssh", "by force", "before its guest began", or "as it had crashed"."""
 
 
 def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.0) -> Stopped:
-    """Presses the power button and waits; only with `force` is the power cut after `timeout` seconds.
+    """Presses the power button and waits; where the VMM cannot be asked to, its guest is, by ssh. Only with `force` is
+    the power cut after `timeout` seconds.
 
     Raises TimedOutError where the guest did not power off, HostError where the button cannot be pressed; it is left
     running.
@@ -67,7 +71,7 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
             return Stopped(vm, "before its guest began")
         how = "gracefully"
         try:
-            _power_off(node, apply, vm, timeout)
+            how = _power_off(node, apply, vm, timeout)
         except (TimedOutError, HostError) as error:
             if node.process(vm.uuid) is None:
                 return Stopped(vm, how)  # by itself, at the same moment
@@ -98,19 +102,40 @@ def _forget_unit(entry: Entry, place: Place) -> list[Step]:
     return [Run("let systemd forget that it failed", forget(unit))]
 
 
-def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> None:
-    """The button is pressed in any case; both together take `timeout` seconds at most, but for the least moment."""
+_FROM_INSIDE = '[ "$(id -u)" = 0 ] && exec poweroff; exec sudo -n poweroff'
+
+
+def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> str:
+    """How. The button is pressed in any case; all of it takes `timeout` seconds at most, but for the least moment."""
     began = time.monotonic()
     place = node.place(vm.uuid)
     driver = driver_of(read_launch(place), place)
     if told_of(place).state == "paused":
         # A guest that stands still feels no button.
         apply(node.plan(vm, driver.resume(place)))
-    apply(node.plan(vm, driver.power_button(place, max(timeout, 1))))
+    how = "gracefully"
+    try:
+        apply(node.plan(vm, driver.power_button(place, max(timeout, 1))))
+    except HostError as error:
+        # Its sockets may be gone while all is well with the guest: at the end of a login session, say.
+        _ask_inside(node, apply, vm, error, max(timeout, 1))
+        how = "by ssh"
     took = time.monotonic() - began
     # To be pressed takes no time, unless others use the socket; what is told is then what was asked for.
     left = timeout if took < 1 else max(timeout - round(took), 0)
     apply(node.plan(vm, Wait(f"{vm.name} to power off", Gone(place.record), left), over_step(place)))
+    return how
+
+
+def _ask_inside(node: Node, apply: Apply, vm: Vm, error: HostError, timeout: float) -> None:
+    """Raises `error`, why its VMM cannot be asked, where its guest cannot be asked either."""
+    try:
+        words = ssh_command(node, vm, [_FROM_INSIDE])
+        log.note(f"{vm.name}: {log.printable(error.message)}; its guest is asked by ssh to power off")
+        apply(node.plan(vm, Run("ask the guest itself to power off", Command(words, timeout=timeout))))
+    except VirshleError as second:
+        error.details += [f"nor by ssh: {second.message}", *second.details]
+        raise error from None
 
 
 def check_deletable(node: Node, entries: Sequence[Entry]) -> None:

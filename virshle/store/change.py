@@ -75,9 +75,15 @@ def leave(layout: Layout, uuid: UUID) -> list[Step]:
 def remove(layout: Layout, uuid: UUID) -> list[Step]:
     """What it leaves, which may take long: the registry's lock is not needed."""
     return [
-        clear("remove its runtime folder", layout.run(uuid)),
+        clear("remove its runtime folder", *_runtime(layout, uuid)),
         clear("remove its disks and logs", layout.leaving(uuid)),
     ]
+
+
+def _runtime(layout: Layout, uuid: UUID) -> list[Path]:
+    """Where it is for this caller. What a VM's link says is not removed: of a copy of the state, it would be the
+    original's."""
+    return [layout.run(uuid), *(folder for folder in layout.former_runs(uuid) if folder.is_dir())]
 
 
 def let_go(what: str, folder: Path, leaving: Path) -> tuple[Step, Step]:
@@ -164,7 +170,7 @@ def _dangling(layout: Layout, busy: set[UUID]) -> Iterator[Step]:
 def _remove(layout: Layout, path: Path) -> Step:
     """A VM that was deleted may have been made again, by its script say, and use its runtime folder."""
     uuid = UUID(path.name[5:])
-    runtime = [] if layout.vm(uuid).exists() else [layout.run(uuid)]
+    runtime = [] if layout.vm(uuid).exists() else _runtime(layout, uuid)
     return clear("remove what an interrupted command left", path, *runtime)
 
 

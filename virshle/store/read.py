@@ -17,7 +17,7 @@ from virshle.fs import explained
 from virshle.model.names import check_file_name, check_name
 from virshle.model.units import LARGEST as LARGEST_SIZE
 from virshle.model.version import FIRST, LARGEST_ID, MOST_VCPUS, VERSION, NewerError, upgrade
-from virshle.store.layout import Layout, definition, link_target
+from virshle.store.layout import Layout, definition, is_run_of, link_target, run_link
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -187,6 +187,16 @@ def link_owner(link: Path) -> UUID | None:
         uuid = UUID(target.rpartition("/")[2])
         return uuid if target == link_target(uuid) else None
     return None
+
+
+def run_folder(layout: Layout, uuid: UUID) -> Path:
+    """Where the sockets of its last run are, whatever the environment of its caller was: its start noted that."""
+    with suppress(OSError):
+        noted = run_link(layout.vm(uuid)).readlink()
+        # A VM's folder that was copied by hand may have the link of another.
+        if is_run_of(uuid, noted):
+            return noted
+    return next((folder for folder in layout.former_runs(uuid) if folder.is_dir()), layout.run(uuid))
 
 
 def read_vm(folder: Path, uuid: UUID) -> Vm:
