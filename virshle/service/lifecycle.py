@@ -131,7 +131,7 @@ def _ask_inside(node: Node, apply: Apply, vm: Vm, error: HostError, timeout: flo
     """Raises `error`, why its VMM cannot be asked, where its guest cannot be asked either."""
     try:
         words = ssh_command(node, vm, [_FROM_INSIDE])
-        log.note(f"{vm.name}: {log.printable(error.message)}; its guest is asked by ssh to power off")
+        log.note(f"{vm.name}: {error.message}; its guest is asked by ssh to power off")
         apply(node.plan(vm, Run("ask the guest itself to power off", Command(words, timeout=timeout))))
     except VirshleError as second:
         error.details += [f"nor by ssh: {second.message}", *second.details]

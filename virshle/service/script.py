@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from virshle import log
 from virshle.disk import blank, clone
 from virshle.errors import ConflictError
 from virshle.exec.process import gone_shell
@@ -90,7 +91,7 @@ def _head(machine: Machine, links: Sequence[Path]) -> str:
 
 def _part(test: str, steps: Sequence[Step]) -> str:
     """The steps where the shell test holds; always, without one."""
-    lines = "".join(f"# {step.why}\n{_line(step)}\n" for step in steps)
+    lines = "".join(f"# {log.one_line(step.why)}\n{_line(step)}\n" for step in steps)
     return f"if {test}; then\n{lines}fi\n" if test else lines
 
 
