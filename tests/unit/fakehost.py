@@ -297,8 +297,8 @@ class FakeHost:
                 self.die()
 
     def _launch(self, command: Sequence[str]) -> None:
-        *prefix, path, verb = command
-        assert verb == "run"
+        *prefix, shell, path, verb = command
+        assert (Path(shell).name, verb) == ("sh", "run")
         assert not prefix or (prefix[0], prefix[-1]) == ("setpriv", "--")
         assert Path(path).stat().st_mode & 0o111
         script = FakeScript.read(Path(path))
