@@ -213,6 +213,29 @@ def caller_home() -> Path:
     )
 
 
+def check_known() -> None:
+    """Raises ConfigError where ssh would refuse who calls: it serves nobody whom the system does not know by name
+    (openssh: ssh.c and ssh-keygen.c, "No user exists for uid")."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        raise ConfigError(
+            f"the user with the number {os.getuid()} has no entry in /etc/passwd, and ssh does not work without one",
+            hint=f"make one (as root: useradd --uid {os.getuid()} NAME), or run virshle as another user",
+        ) from None
+
+
+def check_folder(folder: Path, mend: str) -> None:
+    """Raises ConfigError where it is not there and cannot be made, as what has its name, or the name of a folder above
+    it, is no folder. `mend`: how to choose another."""
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        what = "a link that leads to no folder" if there.is_symlink() else "no folder"
+        raise ConfigError(
+            f"{folder} cannot be used: {there} is {what}", hint=f"move it away, or choose another folder: {mend}"
+        )
+
+
 def expand(path: str | Path, relative_to: Path | None = None) -> Path:
     """`~` is the caller's home; the result is absolute but not resolved. Raises ConfigError for a home of nobody."""
     first, *rest = Path(path).parts or (".",)

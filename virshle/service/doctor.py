@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virshle.errors import VirshleError
+from virshle.fs import check_folder, check_known
 from virshle.model.arch import host_arch
 from virshle.nix import find_nix
 from virshle.service.check import check
@@ -20,7 +21,9 @@ def examine(node: Node) -> list[Check]:
     return [
         *host_checks(host_arch(), vmm_user(), node.paths.state),
         guarded("nix", lambda: _nix(node), "limited"),
+        guarded("user", _known, "no"),
         *_folders(node),
+        guarded("sockets", lambda: _sockets(node), "no"),
         *_state(node),
         *(Check("configuration", "limited", warning) for warning in node.config.warnings),
     ]
@@ -33,16 +36,30 @@ def _nix(node: Node) -> str:
 
 def _folders(node: Node) -> Iterator[Check]:
     for name, path in (("state", node.paths.state), ("runtime", node.paths.run)):
-        here = path
+        here, variable = path, "VIRSHLE_STATE_DIR" if name == "state" else "VIRSHLE_RUN_DIR"
         while not here.exists():
             here = here.parent
+        try:
+            check_folder(path, variable)
+        except VirshleError as error:
+            yield Check(f"{name} folder", "no", error.message, error.hint)
+            continue
         if os.access(here, os.W_OK):
             yield Check(f"{name} folder", "yes", str(path) if here == path else f"{path} (not made yet)")
         else:
-            variable = "VIRSHLE_STATE_DIR" if name == "state" else "VIRSHLE_RUN_DIR"
             yield Check(f"{name} folder", "no", f"{here} may not be written", f"export {variable}=A_FOLDER_OF_YOURS")
         if user := vmm_user():
             yield guarded(f"way to the {name} folder", functools.partial(_way, user, path), "no")
+
+
+def _sockets(node: Node) -> str:
+    node.layout.check_sockets()
+    return f"fit in {node.layout.runs}"
+
+
+def _known() -> str:
+    check_known()
+    return "known to the system, as ssh wants it"
 
 
 def _way(user: str, path: Path) -> str:

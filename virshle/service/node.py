@@ -77,10 +77,11 @@ class Node:
         return Plan(vm.name, steps, journal=command_log(folder or self.layout.vm(vm.uuid)))
 
     def folders(self) -> None:
-        """Makes the state folders that are missing. Raises HostError."""
+        """Makes the state folders that are missing. Raises ConfigError, HostError."""
         missing = [folder for folder in self.layout.folders() if not folder.is_dir()]
         if not missing:
             return
+        self.layout.check_state()
         from virshle.plan import Plan, run
         from virshle.vmm.account import vmm_user, ways_above
 

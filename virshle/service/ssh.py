@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from virshle.errors import ConflictError, UsageError
 from virshle.exec import exec_into
-from virshle.fs import read_start
+from virshle.fs import check_known, read_start
 from virshle.model.vm import LOGIN, Vm
 from virshle.plan import Step, Write
 from virshle.service.node import Node, check_owner
@@ -38,10 +38,12 @@ def enter(node: Node, entry: Entry, words: Sequence[str], *, login: str | None =
 def ssh_command(node: Node, vm: Vm, words: Sequence[str] = (), *, login: str | None = None) -> tuple[str, ...]:
     """One word is the guest's shell's to read, several are the command and its arguments, as they are.
 
-    Raises ConflictError where the VM does not run or has no way in, UsageError for a login that is no user's name.
+    Raises ConflictError where the VM does not run or has no way in, UsageError for a login that is no user's name,
+    ConfigError for a caller whom ssh does not serve.
     """
     if login is not None and not re.fullmatch(LOGIN, login):
         raise UsageError(f"{login!r} is no user's name", hint="for example: -l root")
+    check_known()
     if node.process(vm.uuid) is None:
         raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name} --wait")
     command = words[0] if len(words) == 1 else shlex.join(words)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from virshle.config.paths import SOCKET_PATH_LIMIT, Paths, fits_sockets
 from virshle.errors import ConfigError
+from virshle.fs import check_folder
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Layout:
         """All that must be there before anything is made."""
         return (self.vms, self.names, self.ids, self.images, self.configs, self.keys)
 
+    def check_state(self) -> None:
+        """Raises ConfigError where something else than folders is there."""
+        for folder in self.folders():
+            check_folder(folder, "VIRSHLE_STATE_DIR")
+
     def vm(self, uuid: UUID) -> Path:
         return self.vms / str(uuid)
 
@@ -76,7 +82,9 @@ class Layout:
         return [folder / "vm" / _short(uuid) for folder in self.paths.former]
 
     def check_sockets(self) -> None:
-        """For who makes or starts VMs. Raises ConfigError where the paths of their sockets would be too long."""
+        """For who makes or starts VMs. Raises ConfigError where there can be no folder of sockets, or the path of one
+        would be too long."""
+        check_folder(self.runs, "VIRSHLE_RUN_DIR")
         if not fits_sockets(self.paths.run):
             raise ConfigError(
                 f"{self.paths.run} is too long for sockets: the path of one ends at {SOCKET_PATH_LIMIT} bytes",

@@ -115,7 +115,10 @@ class Store:
 
     def _uuids(self) -> Iterator[UUID]:
         with explained("read the VMs"):
-            names = [path.name for path in self.layout.vms.iterdir()] if self.layout.vms.is_dir() else []
+            if not self.layout.vms.is_dir():
+                self.layout.check_state()
+                return
+            names = [path.name for path in self.layout.vms.iterdir()]
         for name in names:
             with suppress(ValueError):
                 uuid = UUID(name)
