@@ -214,13 +214,13 @@ def caller_home() -> Path:
 
 
 def check_known() -> None:
-    """Raises ConfigError where ssh would refuse who calls: it serves nobody whom the system does not know by name
-    (openssh: ssh.c and ssh-keygen.c, "No user exists for uid")."""
+    """Raises ConfigError where Nix and ssh would refuse who calls, as the system has no name for that user (nix: "cannot
+    figure out user name"; openssh, ssh.c and ssh-keygen.c: "No user exists for uid")."""
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
         raise ConfigError(
-            f"the user with the number {os.getuid()} has no entry in /etc/passwd, and ssh does not work without one",
+            f"the user with the number {os.getuid()} has no entry in /etc/passwd, which Nix and ssh need",
             hint=f"make one (as root: useradd --uid {os.getuid()} NAME), or run virshle as another user",
         ) from None
 

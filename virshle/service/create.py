@@ -13,7 +13,7 @@ from virshle import log
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.disk import blank, check_image, check_size, clone, need_space
 from virshle.errors import ConflictError, UsageError
-from virshle.fs import allow_locks, here
+from virshle.fs import allow_locks, check_known, here
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import User, Vm
 from virshle.plan import Plan, Step, run
@@ -39,6 +39,8 @@ class Order:
 
 def create(node: Node, order: Order) -> list[Vm]:
     """The VMs made. Raises ConfigError, NotFoundError, ConflictError, HostError; then none was made."""
+    check_known()
+    node.layout.check_state()
     node.layout.check_sockets()
     template = node.config.template(order.template)
     unsupported_nets(template)

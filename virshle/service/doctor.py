@@ -59,7 +59,7 @@ def _sockets(node: Node) -> str:
 
 def _known() -> str:
     check_known()
-    return "known to the system, as ssh wants it"
+    return "known to the system, as Nix and ssh want it"
 
 
 def _way(user: str, path: Path) -> str:

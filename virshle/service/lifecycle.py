@@ -102,7 +102,8 @@ def _forget_unit(entry: Entry, place: Place) -> list[Step]:
     return [Run("let systemd forget that it failed", forget(unit))]
 
 
-_FROM_INSIDE = '[ "$(id -u)" = 0 ] && exec poweroff; exec sudo -n poweroff'
+_MAY = '[ "$(id -u)" = 0 ] || sudo -n true'
+_POWER_OFF = 'if [ "$(id -u)" = 0 ]; then poweroff; else sudo -n poweroff; fi'
 
 
 def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> str:
@@ -130,9 +131,12 @@ def _power_off(node: Node, apply: Apply, vm: Vm, timeout: float) -> str:
 def _ask_inside(node: Node, apply: Apply, vm: Vm, error: HostError, timeout: float) -> None:
     """Raises `error`, why its VMM cannot be asked, where its guest cannot be asked either."""
     try:
-        words = ssh_command(node, vm, [_FROM_INSIDE])
+        may, off = (ssh_command(node, vm, [words]) for words in (_MAY, _POWER_OFF))
         log.note(f"{vm.name}: {error.message}; its guest is asked by ssh to power off")
-        apply(node.plan(vm, Run("ask the guest itself to power off", Command(words, timeout=timeout))))
+        see = Run("see whether its guest can be asked", Command(may, timeout=timeout))
+        # Its ssh server may be gone before it can say that all is well: ssh's 255.
+        ask = Run("ask its guest to power off", Command(off, timeout=timeout, ok=(0, 255)))
+        apply(node.plan(vm, see, ask))
     except VirshleError as second:
         error.details += [f"nor by ssh: {second.message}", *second.details]
         raise error from None

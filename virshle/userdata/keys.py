@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from virshle.errors import HostError
-from virshle.fs import caller_home, check_known, explained, read_given, read_start
+from virshle.fs import caller_home, explained, read_given, read_start
 from virshle.model.vm import PublicKey
 from virshle.plan import Step, run
 
@@ -20,11 +20,10 @@ def key_file(keys: Path) -> Path:
 
 
 def make_key(keys: Path) -> list[Step]:
-    """Steps, if there is none yet. It is every VM's, so it has no undo. Raises ConfigError for who can have none."""
+    """Steps, if there is none yet. It is every VM's, so it has no undo."""
     file = key_file(keys)
     if file.exists():
         return []
-    check_known()
     staged = keys / ".new"
     keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virshle", "-f", staged / file.name)
     return [

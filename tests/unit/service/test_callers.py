@@ -97,7 +97,14 @@ def test_where_its_sockets_are_gone_its_guest_is_asked_by_ssh(
 ) -> None:
     start(node, web)
     _lose_sockets(web, node, guest)
-    host.entered = lambda words: host.die() if words[-1].endswith("poweroff") else None
+
+    def entered(command: str) -> int:
+        if "poweroff" not in command:
+            return 0
+        host.die()
+        return 255  # its ssh server went first
+
+    host.entered = entered
     assert stop(node, web, force=True).how == "by ssh"
     assert host.kills == []
     assert "its guest is asked by ssh to power off" in capsys.readouterr().err
@@ -106,7 +113,9 @@ def test_where_its_sockets_are_gone_its_guest_is_asked_by_ssh(
 def test_and_left_running_where_that_cannot_be_either(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     start(node, web)
     _lose_sockets(web, node, guest)
-    with pytest.raises(HostError, match="web did not power off and is left running") as caught:
+    with pytest.raises(HostError, match="web did not power off and is left running: QEMU cannot be asked") as caught:
         stop(node, web)
     assert "v stop --force web" in caught.value.hint
+    assert "nor by ssh: `ssh` failed with exit code 255" in caught.value.details
+    assert not any("poweroff" in argv[-1] for argv in host.calls)
     assert stop(node, web, force=True).how == "by force"

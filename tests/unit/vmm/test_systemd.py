@@ -137,7 +137,9 @@ def test_its_script_finds_the_programs_that_virshle_finds() -> None:
 
 def test_a_unit_waits_for_its_record_and_is_stopped_by_the_power_button() -> None:
     properties = _properties(_machine())
-    assert [_words(line) for line in properties["ExecStartPost"]] == [["/bin/sh", "/s/vm/u/vmm.sh", "began", "$MAINPID"]]
+    assert [_words(line) for line in properties["ExecStartPost"]] == [
+        ["/bin/sh", "/s/vm/u/vmm.sh", "began", "$MAINPID"]
+    ]
     assert [_words(line) for line in properties["ExecStop"]] == [["/bin/sh", "/s/vm/u/vmm.sh", "stop"]]
     # A busy host takes its time, and systemd gives up first, with a reason.
     assert int(properties["TimeoutStartSec"][0]) >= 300
