@@ -214,8 +214,8 @@ def caller_home() -> Path:
 
 
 def check_known() -> None:
-    """Raises ConfigError where Nix and ssh would refuse who calls, as the system has no name for that user (nix: "cannot
-    figure out user name"; openssh, ssh.c and ssh-keygen.c: "No user exists for uid")."""
+    """Raises ConfigError where Nix and ssh would refuse who calls, as the system has no name for that user (nix:
+    "cannot figure out user name"; openssh, ssh.c and ssh-keygen.c: "No user exists for uid")."""
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
@@ -242,20 +242,20 @@ def expand(path: str | Path, relative_to: Path | None = None) -> Path:
     if first == "~":
         return caller_home().joinpath(*rest)
     try:
-        full = Path(path).expanduser()
+        own = Path(path).expanduser()
     except RuntimeError:
         raise ConfigError(f"{path}: there is no user {first[1:]!r}", hint="write the path in full") from None
-    return full if full.is_absolute() else (relative_to or here()) / full
+    return relative_to / own if relative_to else full(own)
 
 
-def here() -> Path:
-    """The folder that relative paths begin in. Raises ConfigError where it was removed meanwhile."""
+def full(path: Path) -> Path:
+    """Absolute, not resolved. Raises ConfigError for a relative one where the current folder was removed meanwhile."""
     try:
-        return Path.cwd()
+        return path if path.is_absolute() else Path.cwd() / path
     except FileNotFoundError:
         raise ConfigError(
-            "the current folder was removed: no path is relative to it",
-            hint="cd to another folder, or write paths in full",
+            f"{path}: the current folder was removed, and no path is relative to it",
+            hint="cd to another folder, or write the path in full",
         ) from None
 
 

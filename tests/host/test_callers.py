@@ -94,7 +94,7 @@ def test_what_others_wrote_does_not_drive_the_terminal(host: Host) -> None:
     log_file = folder / "log/console.log"
     log_file.write_bytes(b"\x1b]0;gotcha\x07\x1b[32mgreen\x1b[0m\r\nlogin: ")
     assert _on_a_terminal(host, "logs", "web") == "\\x1b]0;gotcha\\x07green\nlogin: "
-    assert _on_a_terminal(host, "logs", "web", "--raw") == log_file.read_text()
+    assert _on_a_terminal(host, "logs", "web", "--raw") == log_file.read_bytes().decode()
     assert (
         subprocess.run([V, "logs", "web"], env=host.environment(), capture_output=True).stdout == log_file.read_bytes()
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from virshle import log
 from virshle.cli.options import formatted, with_node
-from virshle.cli.output import print_rows, styled
+from virshle.cli.output import print_rows
+from virshle.cli.streams import styled
 
 if TYPE_CHECKING:
     from virshle.service.node import Node
@@ -28,7 +30,7 @@ def doctor(form: str, columns: str | None, quiet: bool, node: Node) -> int:
     checks = examine(node)
     if form == "table" and columns is None and not quiet:
         for check in checks:
-            mark = styled({"yes": "ok  ", "no": "BAD ", "limited": "note"}[check.ok], bold=check.ok == "no" or None)
+            mark = styled(sys.stdout, {"yes": "ok  ", "no": "BAD ", "limited": "note"}[check.ok], bold=check.ok == "no")
             # Names of files may be in them, which anybody may have made.
             click.echo(f"{mark}  {log.one_line(check.name)}: {log.one_line(check.found)}")
             if check.remedy:

@@ -192,9 +192,8 @@ def _interrupt(_number: int, _frame: object) -> None:
 def show_error(error: VirshleError, prefix: str = "error") -> None:
     """What failed and why, the details, and what to do next; on stderr, where anybody listens."""
     with suppress(OSError):
-        click.secho(
-            f"{prefix}: {log.printable(error.message)}", fg="red" if log.coloured(sys.stderr) else None, err=True
-        )
+        told = f"{prefix}: {log.printable(error.message)}"
+        click.echo(streams.styled(sys.stderr, told, fg="red"), err=True)
         for line in error.details:
             click.echo(f"  {log.printable(line)}", err=True)
         if error.hint:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from virshle import log
+from virshle.cli import streams
 from virshle.errors import UsageError, near
 from virshle.model.units import format_size
 
@@ -24,11 +25,6 @@ FORMATS = ("table", "json", "yaml", "csv")
 _COLOURS = {"running": "green", "paused": "yellow", "crashed": "red", "broken": "red", "unknown": "yellow"}
 
 Row = Mapping[str, Any]
-
-
-def styled(text: str, *, fg: str | None = None, bold: bool | None = None) -> str:
-    """For stdout."""
-    return click.style(text, fg=fg, bold=bold) if log.coloured(sys.stdout) else text
 
 
 def print_rows(
@@ -99,12 +95,12 @@ def _cell(column: str, value: Any, bytes_in: Sequence[str]) -> str:
 def _table(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
     widths = [max([len(column), *(len(row[column]) for row in rows)]) for column in columns]
     heads = [column.upper().ljust(width) for column, width in zip(columns, widths, strict=True)]
-    lines = [styled("  ".join(heads).rstrip(), bold=True)]
+    lines = [streams.styled(sys.stdout, "  ".join(heads).rstrip(), bold=True)]
     for row in rows:
         cells = [row[column].ljust(width) for column, width in zip(columns, widths, strict=True)]
         if "state" in columns and (colour := _COLOURS.get(row["state"])):
             at = columns.index("state")
-            cells[at] = styled(cells[at], fg=colour)
+            cells[at] = streams.styled(sys.stdout, cells[at], fg=colour)
         lines.append("  ".join(cells).rstrip())
     click.echo("\n".join(lines))
 

@@ -8,6 +8,9 @@ import os
 import re
 import sys
 from contextlib import suppress
+from typing import TextIO
+
+import click
 
 from virshle import log
 
@@ -36,6 +39,11 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def styled(stream: TextIO, text: str, *, fg: str | None = None, bold: bool = False) -> str:
+    """For that stream."""
+    return click.style(text, fg=fg, bold=bold or None) if log.coloured(stream) else text
 
 
 _STYLE = r"\x1b\[[0-9;:]{0,32}m"
