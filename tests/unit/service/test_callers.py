@@ -119,3 +119,19 @@ def test_and_left_running_where_that_cannot_be_either(web: Entry, node: Node, ho
     assert "nor by ssh: `ssh` failed with exit code 255" in caught.value.details
     assert not any("poweroff" in argv[-1] for argv in host.calls)
     assert stop(node, web, force=True).how == "by force"
+
+
+@pytest.mark.usefixtures("host")
+def test_a_state_that_is_no_folder_is_never_taken_for_an_empty_one(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    odd = Node(replace(node.paths, state=tmp_path / "file"))
+    for act in (odd.store.entries, odd.folders, lambda: create(odd, Order("t", "web"))):
+        with pytest.raises(ConfigError, match="file is no folder") as caught:
+            act()
+        assert "VIRSHLE_STATE_DIR" in caught.value.hint
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.usefixtures("root")
+def test_what_roots_script_makes_may_be_passed_by_its_vms_user_and_read_by_nobody(web: Entry, node: Node) -> None:
+    assert "\numask 066\n" in script(node, web)

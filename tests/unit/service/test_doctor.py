@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pwd
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +167,25 @@ def test_of_roots_host_the_vmms_users_way_is_looked_at(
     monkeypatch.setattr(doctor, "check_way", closed)
     assert look()["way to the state folder"].ok == "no"
     assert look()["way to the runtime folder"].remedy == "open it"
+
+
+def test_folders_that_cannot_be_used_are_told_and_all_else_is_looked_at(
+    look: Look, node: Node, tmp_path: Path, host: FakeHost
+) -> None:
+    (tmp_path / "file").write_text("")
+    odd = Node(replace(node.paths, state=tmp_path / "file", run=tmp_path / ("x" * 100)))
+    found = {check.name: check for check in examine(odd)}
+    assert found["state folder"].found == f"{odd.layout.vms.parent} cannot be used: {tmp_path / 'file'} is no folder"
+    assert "VIRSHLE_STATE_DIR" in found["state folder"].remedy
+    assert (found["sockets"].ok, "VIRSHLE_RUN_DIR" in found["sockets"].remedy) == ("no", True)
+    assert found["host programs"].ok == "yes"
+
+
+def test_a_user_whom_the_system_does_not_know_is_told(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look()["user"].ok == "yes"
+
+    def unknown(_: int) -> object:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert (look()["user"].ok, "useradd" in look()["user"].remedy) == ("no", True)
