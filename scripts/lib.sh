@@ -1,7 +1,12 @@
 # shellcheck shell=bash
 # For the scripts beside this one: what the machine must have, and the Python environment. Sourced, never run.
 
-say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+# Whether stderr is a terminal that understands more than text.
+drawn() { [ -t 2 ] && [ "${TERM-}" != dumb ]; }
+
+say() {
+	if drawn && [ -z "${NO_COLOR-}" ]; then printf '\033[1m%s\033[0m\n' "$*" >&2; else printf '%s\n' "$*" >&2; fi
+}
 
 # A program and, after the colon, what it is for. Packages of the systems we know are in package().
 needed_programs() {
@@ -91,7 +96,7 @@ debian_mirror() {
 shown() {
 	local log code=0
 	log=$(mktemp)
-	if [ -t 2 ]; then
+	if drawn; then
 		"$@" 2>&1 | tee "$log" | while IFS= read -r line; do printf '\r\033[K  %.*s' 110 "$line" >&2; done || code=$?
 		printf '\r\033[K' >&2
 	else

@@ -202,10 +202,38 @@ def caller_home() -> Path:
     if os.geteuid() == 0 and caller:
         with suppress(KeyError):
             return Path(pwd.getpwnam(caller).pw_dir)
+    # Empty or relative, it would be another folder for each folder that one is in.
+    if (home := os.environ.get("HOME", "")).startswith("/"):
+        return Path(home)
+    with suppress(KeyError):
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    raise ConfigError(
+        f"it is not known where your home is: HOME is not set, and the user {os.getuid()} is not in /etc/passwd",
+        hint="export HOME=/A/FOLDER/OF/YOURS",
+    )
+
+
+def check_known() -> None:
+    """Raises ConfigError where Nix and ssh would refuse who calls, as the system has no name for that user (nix:
+    "cannot figure out user name"; openssh, ssh.c and ssh-keygen.c: "No user exists for uid")."""
     try:
-        return Path.home()
-    except RuntimeError:
-        raise ConfigError("it is not known where your home is", hint="export HOME=A_FOLDER_OF_YOURS") from None
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        raise ConfigError(
+            f"the user with the number {os.getuid()} has no entry in /etc/passwd, which Nix and ssh need",
+            hint=f"make one (as root: useradd --uid {os.getuid()} NAME), or run virshle as another user",
+        ) from None
+
+
+def check_folder(folder: Path, mend: str) -> None:
+    """Raises ConfigError where it is not there and cannot be made, as what has its name, or the name of a folder above
+    it, is no folder. `mend`: how to choose another."""
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        what = "a link that leads to no folder" if there.is_symlink() else "no folder"
+        raise ConfigError(
+            f"{folder} cannot be used: {there} is {what}", hint=f"move it away, or choose another folder: {mend}"
+        )
 
 
 def expand(path: str | Path, relative_to: Path | None = None) -> Path:
@@ -214,9 +242,21 @@ def expand(path: str | Path, relative_to: Path | None = None) -> Path:
     if first == "~":
         return caller_home().joinpath(*rest)
     try:
-        return (relative_to or Path.cwd()) / Path(path).expanduser()
+        own = Path(path).expanduser()
     except RuntimeError:
         raise ConfigError(f"{path}: there is no user {first[1:]!r}", hint="write the path in full") from None
+    return relative_to / own if relative_to else full(own)
+
+
+def full(path: Path) -> Path:
+    """Absolute, not resolved. Raises ConfigError for a relative one where the current folder was removed meanwhile."""
+    try:
+        return path if path.is_absolute() else Path.cwd() / path
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: the current folder was removed, and no path is relative to it",
+            hint="cd to another folder, or write the path in full",
+        ) from None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from typing import TextIO
 
 _level = 0
 _warned: set[str] = set()
@@ -24,12 +25,18 @@ def level() -> int:
     return _level
 
 
-def coloured() -> bool:
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def drawn(stream: TextIO) -> bool:
+    """Whether it is a terminal that understands more than text: a cursor that moves, bold letters."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def coloured(stream: TextIO) -> bool:
+    """https://no-color.org: NO_COLOR counts where it is not empty."""
+    return drawn(stream) and not os.environ.get("NO_COLOR")
 
 
 def _say(text: str, style: str) -> None:
-    if coloured():
+    if coloured(sys.stderr):
         text = f"\x1b[{style}m{text}\x1b[0m"
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
@@ -37,19 +44,19 @@ def _say(text: str, style: str) -> None:
 def info(text: str) -> None:
     """What is being done (-v)."""
     if _level >= 1:
-        _say(text, "0")
+        _say(printable(text), "0")
 
 
 def why(text: str) -> None:
     """Why the next command is run (-vv)."""
     if _level >= 2:
-        _say(f"# {text}", "2")
+        _say(f"# {one_line(text)}", "2")
 
 
 def command(shell: str) -> None:
     """A host command or VMM call, ready to paste (-vvv)."""
     if _level >= 3:
-        _say("+ " + printable(shell), "36")
+        _say("+ " + pasteable(shell), "36")
 
 
 def output(text: str) -> None:
@@ -60,7 +67,7 @@ def output(text: str) -> None:
 
 def note(text: str) -> None:
     """Something the user should know even without -v."""
-    _say(text, "0")
+    _say(printable(text), "0")
 
 
 def warn(text: str) -> None:
@@ -71,7 +78,25 @@ def warn(text: str) -> None:
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """And what is no character at all, but a byte of a path that is not UTF-8."""
+
+
+def one_line(text: str) -> str:
+    """The same, and a name of several lines is none of several lines."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def pasteable(shell: str, *, lines: bool = True) -> str:
+    """A shell's line whose control characters are visible, and which still is that line: they can only be in single
+    quotes (`shlex.quote`), beside which bash, zsh and ksh have $'...'. `lines`: may be of several lines."""
+    return (_CONTROL if lines else _LINES).sub(_quoted, shell)
+
+
+def _quoted(hit: re.Match[str]) -> str:
+    code = ord(hit[0])
+    # Of a byte that is no UTF-8 Python makes U+DC00 and its value (PEP 383).
+    return f"'$'\\u{code:04x}''" if 0x7F < code < 0x100 else f"'$'\\x{code & 0xFF:02x}''"
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ import click
 
 from tests.faults.lab import lab
 from tests.faults.operations import KINDS, OPERATIONS, Case, cases
+from virshle import log
 
 
 @click.command()
@@ -30,7 +31,9 @@ def main(sample: int | None, seed: int, hypervisor: str, chosen: tuple[str, ...]
         if sample is not None:
             todo = random.Random(seed).sample(todo, min(sample, len(todo)))
         for number, case in enumerate(todo, 1):
-            click.echo(f"\r{number}/{len(todo)} {case}\033[K", nl=False, err=True)
+            line = f"{number}/{len(todo)} {case}"
+            drawn = log.drawn(sys.stderr)
+            click.echo(f"\r{line}\033[K" if drawn else line, nl=not drawn, err=True)
             code, found = here.run(case)
             if code is not None:
                 ends[case.kind, code] += 1

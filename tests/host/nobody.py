@@ -48,7 +48,7 @@ class Nobody:
 
     @property
     def run(self) -> Path:
-        return self.home / "run/virshle"
+        return self.state / "run"
 
 
 def become(name: str) -> list[str]:

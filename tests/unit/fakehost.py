@@ -98,6 +98,8 @@ class FakeHost:
     """Of the last call."""
     answers: dict[str, str | Callable[[tuple[str, ...]], str]] = field(default_factory=dict)
     """What a program prints, given its arguments say."""
+    entered: Callable[[str], int] = lambda command: 255
+    """Called by ssh with what the guest is to do: its exit code. Nobody listens."""
     launched: Callable[[], None] = lambda: None
     """Called when a VM's process was launched."""
 
@@ -137,6 +139,8 @@ class FakeHost:
         self.locks.append(locks)
         self.before(argv)
         program = Path(argv[0]).name
+        if program == "ssh":
+            return _Ended(self.entered(argv[-1]))
         if program in self.answers:
             answer = self.answers[program]
             return _Ended(0, answer if isinstance(answer, str) else answer(argv[1:]))
@@ -180,6 +184,8 @@ class FakeHost:
                 Path(word).mkdir(parents=True, exist_ok=True, mode=mode)
 
     def _ln(self, words: tuple[str, ...]) -> None:
+        if words[0] == "-sfnT":
+            Path(words[-1]).unlink(missing_ok=True)
         Path(words[-1]).symlink_to(words[-2])
 
     def _mkfifo(self, words: tuple[str, ...]) -> None:
@@ -289,8 +295,8 @@ class FakeHost:
                 self.die()
 
     def _launch(self, command: Sequence[str]) -> None:
-        *prefix, path, verb = command
-        assert verb == "run"
+        *prefix, shell, path, verb = command
+        assert (Path(shell).name, verb) == ("sh", "run")
         assert not prefix or (prefix[0], prefix[-1]) == ("setpriv", "--")
         assert Path(path).stat().st_mode & 0o111
         script = FakeScript.read(Path(path))

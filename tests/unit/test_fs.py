@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.support import open_descriptors
 from virshle import fs
-from virshle.errors import ConflictError, HostError, VirshleError
+from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
 from virshle.fs import Lock, allow_locks, expand, explained, held, read_end, read_start, try_lock, write_atomic
 
 
@@ -181,6 +181,46 @@ def test_expanding_makes_absolute_and_resolves_nothing(tmp_path: Path, monkeypat
     assert expand("link/x") == tmp_path / "link/x"
     assert expand("/a/b") == Path("/a/b")
     assert expand(Path("a")) == tmp_path / "a"
+
+
+def test_in_a_folder_that_was_removed_only_full_paths_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert expand("/a/b") == Path("/a/b")
+    assert expand("~/a") == tmp_path / "home/a"
+    assert expand("a", tmp_path) == tmp_path / "a"
+    with pytest.raises(VirshleError, match="the current folder was removed"):
+        expand("a")
+
+
+def test_who_has_no_name_on_this_system_is_told_before_nix_or_ssh_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs.check_known()
+
+    def unknown(_: int) -> object:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigError, match="no entry in /etc/passwd") as caught:
+        fs.check_known()
+    assert f"useradd --uid {os.getuid()}" in caught.value.hint
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+@pytest.mark.parametrize("below", ["", "state"])
+def test_what_is_no_folder_is_told_with_what_chooses_another(what: str, below: str, tmp_path: Path) -> None:
+    odd = tmp_path / "odd"
+    if what == "file":
+        odd.write_text("")
+    else:
+        odd.symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=f"{odd} is (no folder|a link that leads to no folder)") as caught:
+        fs.check_folder(odd / below, "VIRSHLE_STATE_DIR")
+    assert "VIRSHLE_STATE_DIR" in caught.value.hint
+    fs.check_folder(tmp_path / "not/there/yet", "VIRSHLE_STATE_DIR")
 
 
 def test_a_home_of_nobody_is_an_error_to_act_on() -> None:

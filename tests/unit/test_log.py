@@ -70,4 +70,4 @@ def test_colour_only_on_a_terminal_that_wants_it(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert log.coloured() is coloured
+    assert log.coloured(sys.stderr) is coloured

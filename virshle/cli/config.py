@@ -26,7 +26,7 @@ def check(node: Node) -> None:
     from virshle.service.template import config_warnings
 
     paths = node.paths
-    there = str(paths.config) if paths.config.exists() else f"no file (it would be {paths.config})"
+    there = log.one_line(str(paths.config)) if paths.config.exists() else f"no file (it would be {paths.config})"
     for warning in config_warnings(node):
         log.warn(warning)
     count = len(node.config.templates)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from virshle import log
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
+from virshle.cli.streams import styled
 
 if TYPE_CHECKING:
     from virshle.service.node import Node
@@ -27,10 +30,11 @@ def doctor(form: str, columns: str | None, quiet: bool, node: Node) -> int:
     checks = examine(node)
     if form == "table" and columns is None and not quiet:
         for check in checks:
-            mark = click.style({"yes": "ok  ", "no": "BAD ", "limited": "note"}[check.ok], bold=check.ok == "no")
-            click.echo(f"{mark}  {check.name}: {check.found}")
+            mark = styled(sys.stdout, {"yes": "ok  ", "no": "BAD ", "limited": "note"}[check.ok], bold=check.ok == "no")
+            # Names of files may be in them, which anybody may have made.
+            click.echo(f"{mark}  {log.one_line(check.name)}: {log.one_line(check.found)}")
             if check.remedy:
-                click.echo(f"      mend it: {check.remedy}")
+                click.echo(f"      mend it: {log.pasteable(check.remedy, lines=False)}")
     else:
         rows = [vars(check) for check in checks]
         print_rows(rows, form=form, columns=columns, default=_COLUMNS, known=_COLUMNS, quiet=quiet)

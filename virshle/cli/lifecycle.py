@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def told(text: str) -> None:
-    log.note(log.printable(text))
+    log.note(text)
 
 
 def targets(node: Node, selection: Selection, *, broken: bool = False) -> list[Entry]:

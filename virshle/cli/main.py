@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from virshle import __version__, log
+from virshle.cli import streams
 from virshle.errors import HostError, VirshleError, near
 from virshle.fs import explain
 
@@ -123,12 +124,11 @@ cli.add_command(vm)
 
 def main() -> NoReturn:
     """Runs the command line and exits with the documented code."""
+    streams.mend()
     code = run()
     try:
         for stream in (sys.stdout, sys.stderr):
-            # None: the caller closed it.
-            if stream is not None:
-                stream.flush()
+            stream.flush()
     except BrokenPipeError:
         code = code or _UNHEARD
     except OSError as error:
@@ -192,7 +192,8 @@ def _interrupt(_number: int, _frame: object) -> None:
 def show_error(error: VirshleError, prefix: str = "error") -> None:
     """What failed and why, the details, and what to do next; on stderr, where anybody listens."""
     with suppress(OSError):
-        click.secho(f"{prefix}: {log.printable(error.message)}", fg="red" if log.coloured() else None, err=True)
+        told = f"{prefix}: {log.printable(error.message)}"
+        click.echo(streams.styled(sys.stderr, told, fg="red"), err=True)
         for line in error.details:
             click.echo(f"  {log.printable(line)}", err=True)
         if error.hint:

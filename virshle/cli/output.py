@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from virshle import log
+from virshle.cli import streams
 from virshle.errors import UsageError, near
 from virshle.model.units import format_size
 
@@ -39,7 +40,7 @@ def print_rows(
     """`default`: the table's columns; `known`: all there are. `bytes_in`: columns that hold bytes."""
     if quiet:
         for row in rows:
-            click.echo(row["name"])
+            click.echo(_tamed(str(row["name"])))
         return
     chosen = _columns(columns, default if form == "table" else known, known)
     data = [{column: row.get(column) for column in chosen} for row in rows]
@@ -54,9 +55,14 @@ def print_rows(
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(chosen)
         writer.writerows([["" if value is None else value for value in row.values()] for row in data])
-        click.echo(text.getvalue(), nl=False)
+        click.echo(_tamed(text.getvalue()), nl=False)
     else:
         _table(chosen, [{k: _cell(k, v, bytes_in) for k, v in row.items()} for row in data])
+
+
+def _tamed(text: str) -> str:
+    """As it is for a program that reads it, which a terminal is not."""
+    return log.printable(text) if sys.stdout.isatty() else text
 
 
 def _columns(asked: str | None, default: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -83,18 +89,18 @@ def _cell(column: str, value: Any, bytes_in: Sequence[str]) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     # A line of a table is one VM.
-    return log.printable(str(value)).replace("\n", "\\n")
+    return log.one_line(str(value))
 
 
 def _table(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
     widths = [max([len(column), *(len(row[column]) for row in rows)]) for column in columns]
     heads = [column.upper().ljust(width) for column, width in zip(columns, widths, strict=True)]
-    lines = [click.style("  ".join(heads).rstrip(), bold=True)]
+    lines = [streams.styled(sys.stdout, "  ".join(heads).rstrip(), bold=True)]
     for row in rows:
         cells = [row[column].ljust(width) for column, width in zip(columns, widths, strict=True)]
         if "state" in columns and (colour := _COLOURS.get(row["state"])):
             at = columns.index("state")
-            cells[at] = click.style(cells[at], fg=colour)
+            cells[at] = streams.styled(sys.stdout, cells[at], fg=colour)
         lines.append("  ".join(cells).rstrip())
     click.echo("\n".join(lines))
 
@@ -174,7 +180,7 @@ class Bars:
         with self._lock:
             if clock - self._began.setdefault(title, clock) < self.FIRST:
                 return
-            if sys.stderr.isatty():
+            if log.drawn(sys.stderr):
                 self._draw(title, done, total, unit, now)
             elif clock - self._told.setdefault(title, self._began[title]) >= self.QUIET:
                 self._told[title] = clock
@@ -185,7 +191,7 @@ class Bars:
             self._bars = _new_bars()
             self._bars.start()
         if title not in self._tasks:
-            self._tasks[title] = self._bars.add_task(title, total=None, amount="", now="")
+            self._tasks[title] = self._bars.add_task(log.printable(title), total=None, amount="", now="")
         self._bars.update(
             self._tasks[title],
             completed=done,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from virshle import log
 from virshle.cli.complete import VM
 from virshle.cli.options import with_node
 
@@ -20,4 +22,5 @@ def script(vm: str, node: Node) -> None:
     """Print a VM as a bash script, which makes and runs it without virshle."""
     from virshle.service.script import script as script_of
 
-    click.echo(script_of(node, node.store.find(vm)), nl=False)
+    text = script_of(node, node.store.find(vm))
+    click.echo(log.printable(text) if sys.stdout.isatty() else text, nl=False)

@@ -13,6 +13,7 @@ import click
 from virshle.cli.complete import VM
 from virshle.cli.options import formatted, selecting, with_node
 from virshle.cli.output import print_details, print_rows
+from virshle.cli.streams import Tamed
 from virshle.errors import NotFoundError
 from virshle.fs import explained, no_link
 
@@ -75,8 +76,9 @@ def info(selection: Selection, form: str, node: Node) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
 @click.option("--commands", "kind", flag_value="commands", help="Every host command ever run for it.")
 @click.option("--vmm", "kind", flag_value="vmm", help="What the VMM itself said.")
+@click.option("--raw", is_flag=True, help="On a terminal too, as it was written: it may drive the terminal.")
 @with_node
-def logs(vm: str, follow: bool, kind: str | None, node: Node) -> None:
+def logs(vm: str, follow: bool, kind: str | None, raw: bool, node: Node) -> None:
     """Show a VM's console, its VMM's log, or the host commands."""
     from virshle.service.show import log_file
 
@@ -84,11 +86,17 @@ def logs(vm: str, follow: bool, kind: str | None, node: Node) -> None:
     path = log_file(node, entry, kind or "console")
     if not path.exists() and not follow:
         raise NotFoundError(f"{entry.name} has no {kind or 'console'} log yet", hint=f"start it: v start {entry.name}")
-    _copy(path, follow)
+    _copy(path, follow, raw=raw or not sys.stdout.isatty())
 
 
-def _copy(path: Path, follow: bool) -> None:
-    out = sys.stdout.buffer
+def _copy(path: Path, follow: bool, *, raw: bool) -> None:
+    tamed = Tamed()
+
+    def write(block: bytes, *, last: bool = False) -> None:
+        text = block if raw else tamed(block, last=last).encode(sys.stdout.encoding, "backslashreplace")
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+
     with explained("read the log"):
         while follow and not path.exists():
             time.sleep(0.1)
@@ -97,8 +105,8 @@ def _copy(path: Path, follow: bool) -> None:
                 if os.fstat(file.fileno()).st_size < file.tell():
                     file.seek(0)  # it was cut
                 while block := file.read(65536):
-                    out.write(block)
-                    out.flush()
+                    write(block)
                 if not follow:
+                    write(b"", last=True)
                     return
                 time.sleep(0.1)

@@ -22,7 +22,8 @@ from virshle.fs import explain
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FD = 9
-_LAUNCHER = 'setsid "$@" run </dev/null >/dev/null & exec "$@" began $!'
+# What is in the current folder of a VMM could not be unmounted as long as that lives.
+_LAUNCHER = 'cd / || exit; setsid "$@" run </dev/null >/dev/null & exec "$@" began $!'
 _KILL = (
     'read -r pid boot token <"$1" && [ "$token" = "$2" ] && kill -KILL "$pid" && flock --shared --timeout 10 "$1" true'
 )
@@ -40,7 +41,8 @@ def launch(script: Path, prefix: Sequence[str] = ()) -> Command:
     """Runs a VM's own script (see vmm.sh.j2) in a session of its own. When the command has ended well its program is
     there and holds its record; of two launches the second fails and touches nothing. `prefix`: of a command that
     runs others, `setpriv` say."""
-    return Command(("sh", "-c", _LAUNCHER, "sh", *prefix, str(script)), timeout=BEGIN_SECONDS, detached=True)
+    # By name of its shell, as its file system may be mounted noexec (mount(8)).
+    return Command(("sh", "-c", _LAUNCHER, "sh", *prefix, "sh", str(script)), timeout=BEGIN_SECONDS, detached=True)
 
 
 def kill_launched(record: Path, token: str) -> Command:

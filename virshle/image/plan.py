@@ -11,7 +11,7 @@ from pathlib import Path
 
 from virshle.config.schema import ImageConfig
 from virshle.errors import ConfigError
-from virshle.fs import expand
+from virshle.fs import expand, full
 from virshle.image.found import Record, record_file
 from virshle.model.arch import host_arch
 from virshle.model.vm import Pin
@@ -56,7 +56,7 @@ def source_of(image: ImageConfig, local: Callable[[str], Path]) -> str:
 def own_flake() -> str:
     """virshle's: what the Nix package names, or the source tree's. Raises ConfigError where there is neither."""
     if told := os.environ.get("VIRSHLE_FLAKE"):
-        return str(Path.cwd() / told) if told.startswith(".") else told
+        return str(full(Path(told))) if told.startswith(".") else told
     if (_SOURCE / "flake.nix").is_file():
         return str(_SOURCE)
     raise ConfigError(

@@ -67,7 +67,7 @@ class Apply:
                 self._make_row(row)
                 continue
             for step, plan in row:
-                self.dry_run(f"# {plan.subject}: {step.why}\n{step.shell()}")
+                self.dry_run(f"# {plan.subject}: {log.one_line(step.why)}\n{log.pasteable(step.shell())}")
 
     def _make_row(self, row: Sequence[tuple[Step, Plan]]) -> None:
         begun: deque[_Begun] = deque()
@@ -91,7 +91,7 @@ class Apply:
     def _begin(self, step: Step, plan: Plan, progress: Progress) -> host.Started | None:
         locks = [lock.fd for subject in (None, plan.subject) for lock in self._locks.get(subject, ()) if lock.fd >= 0]
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        _note(plan, f"# {now} {step.why}\n{step.shell()}\n", self._untold)
+        _note(plan, f"# {now} {log.one_line(step.why)}\n{step.shell()}\n", self._untold)
         with self._failure_noted(step, plan):
             return begin(step, locks, progress)
 

@@ -13,7 +13,7 @@ from virshle import log
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.disk import blank, check_image, check_size, clone, need_space
 from virshle.errors import ConflictError, UsageError
-from virshle.fs import allow_locks
+from virshle.fs import allow_locks, check_known, full
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import User, Vm
 from virshle.plan import Plan, Step, run
@@ -40,6 +40,9 @@ class Order:
 
 def create(node: Node, order: Order) -> list[Vm]:
     """The VMs made. Raises ConfigError, NotFoundError, ConflictError, HostError; then none was made."""
+    check_known()
+    node.layout.check_state()
+    node.layout.check_sockets()
     template = node.config.template(order.template)
     unsupported_nets(template)
     check_hypervisor(template.hypervisor, vmm_user())
@@ -125,7 +128,7 @@ class _Told(TypedDict):
 
 
 def _user_data(order: Order) -> _Told:
-    data, warnings = read_user_data(order.user_data) if order.user_data else (UserData(), [])
+    data, warnings = read_user_data(full(order.user_data)) if order.user_data else (UserData(), [])
     for warning in warnings:
         log.warn(warning)
     return {"users": data.users(), "account": data.account.uuid if data.account else None}

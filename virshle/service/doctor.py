@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from virshle.errors import VirshleError
+from virshle.fs import check_folder, check_known
 from virshle.model.arch import host_arch
 from virshle.nix import find_nix
 from virshle.service.check import check
@@ -20,7 +22,9 @@ def examine(node: Node) -> list[Check]:
     return [
         *host_checks(host_arch(), vmm_user(), node.paths.state),
         *going_on("nix", lambda: [guarded("nix", lambda: _nix(node), "limited")]),
+        *going_on("user", lambda: [guarded("user", _known, "no")]),
         *going_on("folders", lambda: _folders(node)),
+        *going_on("sockets", lambda: [guarded("sockets", lambda: _sockets(node), "no")]),
         *going_on("VMs", lambda: _state(node), "state"),
         *going_on("configuration", lambda: _configuration(node)),
     ]
@@ -38,19 +42,30 @@ def _nix(node: Node) -> str:
 
 def _folders(node: Node) -> Iterator[Check]:
     for name, path in (("state", node.paths.state), ("runtime", node.paths.run)):
-        here = path
+        here, variable = path, "VIRSHLE_STATE_DIR" if name == "state" else "VIRSHLE_RUN_DIR"
         while not os.path.lexists(here):
             here = here.parent
-        variable = "VIRSHLE_STATE_DIR" if name == "state" else "VIRSHLE_RUN_DIR"
-        if not here.is_dir():
-            remedy = f"move it away, or: export {variable}=A_FOLDER_OF_YOURS"
-            yield Check(f"{name} folder", "no", f"{here} is no folder", remedy)
-        elif os.access(here, os.W_OK):
+        try:
+            check_folder(path, variable)
+        except VirshleError as error:
+            yield Check(f"{name} folder", "no", error.message, error.hint)
+            continue
+        if os.access(here, os.W_OK):
             yield Check(f"{name} folder", "yes", str(path) if here == path else f"{path} (not made yet)")
         else:
             yield Check(f"{name} folder", "no", f"{here} may not be written", f"export {variable}=A_FOLDER_OF_YOURS")
         if user := vmm_user():
             yield guarded(f"way to the {name} folder", functools.partial(_way, user, path), "no")
+
+
+def _sockets(node: Node) -> str:
+    node.layout.check_sockets()
+    return f"fit in {node.layout.runs}"
+
+
+def _known() -> str:
+    check_known()
+    return "known to the system, as Nix and ssh want it"
 
 
 def _way(user: str, path: Path) -> str:

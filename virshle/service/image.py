@@ -10,6 +10,7 @@ from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError, VirshleError
+from virshle.fs import check_known
 from virshle.image import RAW, Built, build_step, built, read_record, record_step, source_of
 from virshle.nix import NixHost, deriver, find_nix
 from virshle.plan import Apply, Plan, run
@@ -136,6 +137,7 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
             if is_imported(node, name)
             else "",
         )
+    check_known()
     nix = nix_of(node)
     folder = node.layout.image(name)
     note_config(node)

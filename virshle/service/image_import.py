@@ -22,7 +22,7 @@ from virshle.disk import (
     need_space,
 )
 from virshle.errors import ConflictError, UsageError
-from virshle.fs import try_lock
+from virshle.fs import full, try_lock
 from virshle.image import Record
 from virshle.image.found import record_file
 from virshle.model.names import check_file_name
@@ -39,7 +39,7 @@ def import_image(node: Node, file: Path, name: str | None = None) -> str:
     """Its name, by default the file's without its ending. Raises UsageError, NotFoundError, ConfigError for what is no
     whole disk image, ConflictError for a name that is taken, HostError; then nothing of it is left."""
     name = _checked(name if name is not None else _stem(file))
-    file = file.absolute()
+    file = full(file)
     _check_free(node, name)
     convert = is_qcow2(file)
     if not convert:

@@ -6,13 +6,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from virshle.errors import ConflictError, HostError, TimedOutError
+from virshle import log
+from virshle.errors import ConflictError, HostError, TimedOutError, VirshleError
+from virshle.exec import Command
 from virshle.model.vm import Vm
 from virshle.plan import Apply, Gone, Plan, Run, Step, Wait
 from virshle.service import show
 from virshle.service.clock import set_clock
 from virshle.service.node import Node
 from virshle.service.ready import told_of
+from virshle.service.ssh import ssh_command
 from virshle.service.start import end_steps, over_step
 from virshle.store import Entry
 from virshle.store.change import clear, leave, leave_link, remove
@@ -58,11 +61,12 @@ def _known(node: Node, entry: Entry) -> Vm | Entry:
 class Stopped:
     vm: Vm | Entry
     how: str
-    """ "already", "gracefully", "by force", "before its guest began", or "as it had crashed"."""
+    """ "already", "gracefully", "by ssh", "by force", "before its guest began", or "as it had crashed"."""
 
 
 def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.0) -> Stopped:
-    """Presses the power button and waits; only with `force` is the power cut after `timeout` seconds.
+    """Presses the power button and waits; where the VMM cannot be asked to, its guest is, by ssh. Only with `force` is
+    the power cut after `timeout` seconds.
 
     Raises TimedOutError where the guest did not power off, HostError where the button cannot be pressed; it is left
     running.
@@ -78,7 +82,7 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
             return Stopped(vm, "before its guest began")
         how = "gracefully"
         try:
-            _power_off(node, apply, vm, timeout)
+            how = _power_off(node, apply, entry, timeout)
         except (TimedOutError, HostError) as error:
             if node.process(vm.uuid) is None:
                 return Stopped(vm, how)  # by itself, at the same moment
@@ -109,21 +113,47 @@ def _forget_unit(entry: Entry, place: Place) -> list[Step]:
     return [Run("let systemd forget that it failed", forget(unit))]
 
 
-def _power_off(node: Node, apply: Apply, vm: Vm | Entry, timeout: float) -> None:
-    """The button is pressed in any case; both together take `timeout` seconds at most, but for the least moment."""
+_MAY = '[ "$(id -u)" = 0 ] || sudo -n true'
+_POWER_OFF = 'if [ "$(id -u)" = 0 ]; then poweroff; else sudo -n poweroff; fi'
+
+
+def _power_off(node: Node, apply: Apply, entry: Entry, timeout: float) -> str:
+    """How. The button is pressed in any case; all of it takes `timeout` seconds at most, but for the least moment."""
     began = time.monotonic()
-    place = node.place(vm.uuid)
+    place = node.place(entry.uuid)
     driver = driver_of(launch_of(place), place)
     if told_of(place).state == "paused":
         # A guest that stands still feels no button.
-        apply(node.plan(vm, driver.resume(place)))
-    apply(node.plan(vm, driver.power_button(place, max(timeout, 1))))
+        apply(node.plan(entry, driver.resume(place)))
+    how = "gracefully"
+    try:
+        apply(node.plan(entry, driver.power_button(place, max(timeout, 1))))
+    except HostError as error:
+        # Its sockets may be gone while all is well with the guest: at the end of a login session, say.
+        _ask_inside(node, apply, entry, error, max(timeout, 1))
+        how = "by ssh"
     took = time.monotonic() - began
     # To be pressed takes no time, unless others use the socket; what is told is then what was asked for.
     left = timeout if took < 1 else max(timeout - round(took), 0)
     # A guest that was still booting felt nothing, and to one that powers off already it is no news.
-    again = driver.power_button(place, 1)
-    apply(node.plan(vm, Wait(f"{vm.name} to power off", Gone(place.record), left, again=again), over_step(place)))
+    again = driver.power_button(place, 1) if how == "gracefully" else None
+    apply(node.plan(entry, Wait(f"{entry.name} to power off", Gone(place.record), left, again=again), over_step(place)))
+    return how
+
+
+def _ask_inside(node: Node, apply: Apply, entry: Entry, error: HostError, timeout: float) -> None:
+    """Raises `error`, why its VMM cannot be asked, where its guest cannot be asked either."""
+    try:
+        vm = entry.whole()
+        may, off = (ssh_command(node, vm, [words]) for words in (_MAY, _POWER_OFF))
+        log.note(f"{vm.name}: {error.message}; its guest is asked by ssh to power off")
+        see = Run("see whether its guest can be asked", Command(may, timeout=timeout))
+        # Its ssh server may be gone before it can say that all is well: ssh's 255.
+        ask = Run("ask its guest to power off", Command(off, timeout=timeout, ok=(0, 255)))
+        apply(node.plan(vm, see, ask))
+    except VirshleError as second:
+        error.details += [f"nor by ssh: {second.message}", *second.details]
+        raise error from None
 
 
 def may_be_stopped(node: Node, entry: Entry) -> bool:

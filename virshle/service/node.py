@@ -17,7 +17,7 @@ from virshle.config.paths import Paths, find_paths
 from virshle.errors import ConflictError, HostError, NotFoundError
 from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
-from virshle.store import Entry, Layout, Store
+from virshle.store import Entry, Layout, Store, run_folder
 from virshle.store.layout import command_log
 from virshle.vmm.place import Place
 
@@ -77,15 +77,18 @@ class Node:
         return Plan(vm.name, steps, journal=command_log(folder or self.layout.vm(vm.uuid)))
 
     def folders(self) -> None:
-        """Makes the state folders that are missing. Raises HostError."""
+        """Makes the state folders that are missing. Raises ConfigError, HostError."""
         missing = [folder for folder in self.layout.folders() if not folder.is_dir()]
         if not missing:
             return
+        self.layout.check_state()
         from virshle.plan import Plan, run
+        from virshle.vmm.account import vmm_user, ways_above
 
         with self.apply() as apply:
             try:
-                apply(Plan("state", [run("make virshle's folders", "mkdir", "-p", "-m", "0700", *missing)]))
+                folders = run("make virshle's folders", "mkdir", "-p", "-m", "0700", *missing)
+                apply(Plan("state", [*ways_above(vmm_user(), self.paths.state), folders]))
                 apply.commit()
             except HostError as error:
                 error.hint = "is it yours to write? VIRSHLE_STATE_DIR chooses another folder"
@@ -163,6 +166,12 @@ class Node:
         return running(self.place(uuid).record)
 
     def place(self, uuid: UUID) -> Place:
+        """Where it is, and the sockets of its last run."""
+        return Place(self.layout.vm(uuid), run_folder(self.layout, uuid))
+
+    def next_place(self, uuid: UUID) -> Place:
+        """Where its next run is. Raises ConfigError where that cannot have sockets."""
+        self.layout.check_sockets()
         return Place(self.layout.vm(uuid), self.layout.run(uuid))
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from virshle import log
 from virshle.disk import blank, clone
 from virshle.errors import ConflictError
 from virshle.exec.process import gone_shell
 from virshle.model.vm import Disk, KernelBoot, Vm
 from virshle.plan import Run, Step, run, whole
 from virshle.service.node import Node
-from virshle.service.start import plan_machine
+from virshle.service.start import note_run, plan_machine
 from virshle.store import Entry, Layout
 from virshle.store.change import write_definition
 from virshle.store.layout import definition, link_target
@@ -30,7 +31,7 @@ _HEAD = """\
 # {hypervisor}. It needs no virshle. What is there is left as it is; a VM that runs is left alone.
 # To stop it by its power button: {stop} stop
 set -euo pipefail
-umask 077
+umask {umask}
 
 for link in {links}; do
 	if [ -L "$link" ] && [ "$(readlink -- "$link")" != {target} ]; then
@@ -47,7 +48,7 @@ fi
 
 def script(node: Node, entry: Entry) -> str:
     """Bash. Raises ConflictError for a broken VM, ConfigError where this host cannot run it."""
-    vm, place = entry.whole(), node.place(entry.uuid)
+    vm, place = entry.whole(), node.next_place(entry.uuid)
     # The port of one that runs is not free, and it is its own.
     launch = launch_of(place) if node.process(vm.uuid) else None
     machine = plan_machine(vm, place, port=launch.ssh_port if launch else None)
@@ -76,6 +77,8 @@ def _head(machine: Machine, links: Sequence[Path]) -> str:
     return _HEAD.format(
         name=vm.name,
         uuid=vm.uuid,
+        # Every file is its owner's alone; the VMs' user, where there is one, may pass through folders.
+        umask="066" if machine.launch.user else "077",
         hypervisor=machine.launch.hypervisor,
         # Of a path of several lines the second would be no comment any more.
         stop=shlex.quote(str(place.script)).replace("\n", "'$'\\n''"),
@@ -89,7 +92,7 @@ def _head(machine: Machine, links: Sequence[Path]) -> str:
 
 def _part(test: str, steps: Sequence[Step]) -> str:
     """The steps where the shell test holds; always, without one."""
-    lines = "".join(f"# {step.why}\n{_line(step)}\n" for step in steps)
+    lines = "".join(f"# {log.one_line(step.why)}\n{_line(step)}\n" for step in steps)
     return f"if {test}; then\n{lines}fi\n" if test else lines
 
 
@@ -118,7 +121,8 @@ def _account(user: str | None) -> list[str]:
 
 def _folders(layout: Layout, vm: Vm, place: Place) -> list[Step]:
     inside = [place.folder / name for name in ("disk", "boot", "log")]
-    return [run("make its folders", "mkdir", "-p", "--", *inside, place.run, layout.names, layout.ids)]
+    folders = run("make its folders", "mkdir", "-p", "--", *inside, place.run, layout.names, layout.ids)
+    return [folders, note_run(place)]
 
 
 def _disk(disk: Disk, part: Path) -> list[Step]:

@@ -13,7 +13,7 @@ from virshle import log
 from virshle.errors import ConflictError, UsageError
 from virshle.exec import exec_into, find_program
 from virshle.exec.run import missing
-from virshle.fs import read_start
+from virshle.fs import check_known, read_start
 from virshle.model.vm import LOGIN, Vm
 from virshle.plan import Step, Write
 from virshle.service.node import Node, check_owner
@@ -63,12 +63,13 @@ def ssh_command(
     of ssh's, the caller's. Ours come before them, as ssh takes the first value of each (ssh_config(5)).
 
     Raises ConflictError where the VM does not run, is paused or has no way in, UsageError for a login that is no user's
-    name, ConfigError where there is no ssh.
+    name, ConfigError where there is no ssh, or for a caller whom ssh does not serve.
     """
     if login is not None and not re.fullmatch(LOGIN, login):
         raise UsageError(f"{login!r} is no user's name", hint="for example: -l root")
     if find_program("ssh") is None:
         raise missing("ssh")
+    check_known()
     _check_runs(node, vm)
     command = words[0] if len(words) == 1 else shlex.join(words)
     files = _keys(node, vm, login)

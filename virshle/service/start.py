@@ -21,8 +21,9 @@ from virshle.service.node import Node
 from virshle.service.ready import listen_steps, told_of
 from virshle.store import Entry
 from virshle.store.change import renew_definition
+from virshle.store.layout import run_link
 from virshle.userdata import seed_steps
-from virshle.vmm.account import vmm_user
+from virshle.vmm.account import vmm_user, ways_above
 from virshle.vmm.choose import choose, driver_of
 from virshle.vmm.driver import Launch, Machine, Place, Told
 from virshle.vmm.launch import launch_steps
@@ -70,6 +71,7 @@ def _start(node: Node, target: Entry, listen: bool) -> Started:
             if told.state != "starting":
                 return Started(vm, launch_of(place), told)
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
+        place = node.next_place(vm.uuid)
         check_files(vm, place)
         machine = plan_machine(vm, place)
         try:
@@ -104,11 +106,19 @@ def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:
     vm, place = machine.vm, machine.place
     driver = driver_of(machine.launch, place)
     return [
+        *ways_above(machine.launch.user, place.run.parents[1]),
         run("make its runtime folder", "mkdir", "-p", "-m", "0700", "--", place.run.parent, place.run),
+        note_run(place),
         *seed_steps(vm, place.folder, place.seed),
         *(listen_steps(driver, place) if listen else []),
         *launch_steps(driver, machine),
     ]
+
+
+def note_run(place: Place) -> Step:
+    """For who asks later from another environment."""
+    link = run_link(place.folder)
+    return run("note where its runtime folder is", "ln", "-sfnT", "--", place.run, link)
 
 
 def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:

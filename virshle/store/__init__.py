@@ -2,6 +2,6 @@
 apart because a list needs no plans."""
 
 from virshle.store.layout import Layout
-from virshle.store.read import Entry, Problem, Store, Summary
+from virshle.store.read import Entry, Problem, Store, Summary, run_folder
 
-__all__ = ["Entry", "Layout", "Problem", "Store", "Summary"]
+__all__ = ["Entry", "Layout", "Problem", "Store", "Summary", "run_folder"]

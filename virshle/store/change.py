@@ -88,9 +88,15 @@ def _give_back(layout: Layout, uuid: UUID) -> Step:
 def remove(layout: Layout, uuid: UUID) -> list[Step]:
     """What it leaves, which may take long: the registry's lock is not needed."""
     return [
-        clear("remove its runtime folder", layout.run(uuid)),
+        clear("remove its runtime folder", *_runtime(layout, uuid)),
         clear("remove its disks and logs", layout.leaving(uuid)),
     ]
+
+
+def _runtime(layout: Layout, uuid: UUID) -> list[Path]:
+    """Where it is for this caller. What a VM's link says is not removed: of a copy of the state, it would be the
+    original's."""
+    return [layout.run(uuid), *(folder for folder in layout.former_runs(uuid) if folder.is_dir())]
 
 
 def let_go(what: str, folder: Path, leaving: Path) -> tuple[Step, Step]:
@@ -176,7 +182,7 @@ def _dangling(layout: Layout, needed: Callable[[UUID], bool]) -> Iterator[Step]:
 def _remove(layout: Layout, path: Path) -> Step:
     """A VM that was deleted may have been made again, by its script say, and use its runtime folder."""
     uuid = UUID(path.name[5:])
-    runtime = [] if os.path.lexists(layout.vm(uuid)) else [layout.run(uuid)]
+    runtime = [] if os.path.lexists(layout.vm(uuid)) else _runtime(layout, uuid)
     return clear("remove what an interrupted command left", path, *runtime)
 
 

@@ -7,12 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from uuid import UUID
 
-from virshle.config.paths import Paths
+from virshle.config.paths import SOCKET_PATH_LIMIT, Paths, fits_sockets
 from virshle.errors import ConfigError
-
-SOCKET_PATH_LIMIT = 107
-"""Bytes of a unix socket's path (unix(7): sun_path is 108 with its final zero)."""
-LONGEST_SOCKET = "console.sock"
+from virshle.fs import check_folder
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,11 @@ class Layout:
         """All that must be there before anything is made."""
         return (self.vms, self.names, self.ids, self.images, self.configs, self.keys)
 
+    def check_state(self) -> None:
+        """Raises ConfigError where something else than folders is there."""
+        for folder in self.folders():
+            check_folder(folder, "VIRSHLE_STATE_DIR")
+
     def vm(self, uuid: UUID) -> Path:
         return self.vms / str(uuid)
 
@@ -68,26 +70,48 @@ class Layout:
 
     @cached_property
     def runs(self) -> Path:
-        """Every VM's runtime folder is in it. Raises ConfigError where its path is too long for sockets."""
-        folder = self.paths.run / "vm"
-        if len(bytes(folder)) + len("/0123456789ab/") + len(LONGEST_SOCKET) > SOCKET_PATH_LIMIT:
+        """The runtime folders of VMs that are started from now on are in it."""
+        return self.paths.run / "vm"
+
+    def run(self, uuid: UUID) -> Path:
+        """For the sockets of its next run. Those of the last one may be elsewhere: see `virshle.store.run_folder`."""
+        return self.runs / _short(uuid)
+
+    def former_runs(self, uuid: UUID) -> list[Path]:
+        """Where an older virshle may have made its sockets, which noted nowhere where that was."""
+        return [folder / "vm" / _short(uuid) for folder in self.paths.former]
+
+    def check_sockets(self) -> None:
+        """For who makes or starts VMs. Raises ConfigError where there can be no folder of sockets, or the path of one
+        would be too long."""
+        check_folder(self.runs, "VIRSHLE_RUN_DIR")
+        if not fits_sockets(self.paths.run):
             raise ConfigError(
                 f"{self.paths.run} is too long for sockets: the path of one ends at {SOCKET_PATH_LIMIT} bytes",
                 hint="set VIRSHLE_RUN_DIR to a shorter one",
             )
-        return folder
-
-    def run(self, uuid: UUID) -> Path:
-        """For sockets, hence short. Raises ConfigError when it is not."""
-        return self.runs / uuid.hex[:12]
 
     def image(self, name: str) -> Path:
         return self.images / name
 
 
+def _short(uuid: UUID) -> str:
+    return uuid.hex[:12]
+
+
 def link_target(uuid: UUID) -> str:
     """What a name's and a number's link hold."""
     return f"../vm/{uuid}"
+
+
+def run_link(folder: Path) -> Path:
+    """In a VM's folder, a link to where the sockets of its last run are."""
+    return folder / "run"
+
+
+def is_run_of(uuid: UUID, folder: Path) -> bool:
+    """Whether a folder has the name of that VM's runtime folder."""
+    return folder.is_absolute() and folder.parts[-2:] == ("vm", _short(uuid))
 
 
 def definition(folder: Path) -> Path:

@@ -19,7 +19,7 @@ from virshle.model.names import check_name
 from virshle.model.version import FIRST, VERSION, NewerError, upgrade
 from virshle.store.astray import astray, move_back
 from virshle.store.glance import check_ours
-from virshle.store.layout import LARGEST, Layout, definition, link_target
+from virshle.store.layout import LARGEST, Layout, definition, is_run_of, link_target, run_link
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -132,7 +132,10 @@ class Store:
 
     def _uuids(self) -> Iterator[UUID]:
         with explained("read the VMs"):
-            names = [path.name for path in self.layout.vms.iterdir()] if self.layout.vms.is_dir() else []
+            if not self.layout.vms.is_dir():
+                self.layout.check_state()
+                return
+            names = [path.name for path in self.layout.vms.iterdir()]
         for name in names:
             with suppress(ValueError):
                 uuid = UUID(name)
@@ -217,6 +220,16 @@ def link_owner(link: Path) -> UUID | None:
         uuid = UUID(target.rpartition("/")[2])
         return uuid if target == link_target(uuid) else None
     return None
+
+
+def run_folder(layout: Layout, uuid: UUID) -> Path:
+    """Where the sockets of its last run are, whatever the environment of its caller was: its start noted that."""
+    with suppress(OSError):
+        noted = run_link(layout.vm(uuid)).readlink()
+        # A VM's folder that was copied by hand may have the link of another.
+        if is_run_of(uuid, noted):
+            return noted
+    return next((folder for folder in layout.former_runs(uuid) if folder.is_dir()), layout.run(uuid))
 
 
 def read_vm(folder: Path, uuid: UUID) -> Vm:

@@ -115,6 +115,15 @@ def hand_over(
     return steps
 
 
+def ways_above(user: str | None, folder: Path) -> list[Step]:
+    """Makes the folders above one where they are missing, for that user to pass. `mkdir -p` alone makes them as our
+    umask has it, for us alone, and what is in one would be refused then (`check_way`)."""
+    missing = [above for above in reversed(folder.parents) if not above.exists()]
+    if user is None or not missing:
+        return []
+    return [run(f"make the folders above, which {user} may pass", "mkdir", "-p", "-m", "0711", "--", *missing)]
+
+
 def _is_linked(path: Path) -> bool:
     if not os.path.lexists(path):
         return False

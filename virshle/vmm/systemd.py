@@ -83,8 +83,8 @@ def start_unit(machine: Machine) -> Command:
         "LimitNOFILE=65536",
         "LimitMEMLOCK=infinity",
         f"WorkingDirectory={place.folder}",
-        f"ExecStartPost={_quoted(place.script)} began $MAINPID",
-        f"ExecStop={_quoted(place.script)} stop",
+        f"ExecStartPost=/bin/sh {_quoted(place.script)} began $MAINPID",
+        f"ExecStop=/bin/sh {_quoted(place.script)} stop",
         f"TimeoutStartSec={BEGIN_SECONDS}",
         f"TimeoutStopSec={STOP_SECONDS}",
         "After=openvswitch-switch.service",
@@ -99,7 +99,8 @@ def start_unit(machine: Machine) -> Command:
             # Its script's programs are found as ours are: systemd's own PATH has no flock and no socat on NixOS.
             "--setenv=PATH",
             *(f"--property={line}" for line in properties),
-            *("--", str(place.script), "run"),
+            # By its shell, as the file system of the state may be mounted noexec (mount(8)).
+            *("--", "/bin/sh", str(place.script), "run"),
         ),
         # systemd gives up before, and says why.
         timeout=BEGIN_SECONDS + 30,

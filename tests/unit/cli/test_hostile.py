@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 from pathlib import Path
 from typing import Any
@@ -132,11 +133,12 @@ def test_folders_that_cannot_be_written_down_are_refused(
 
 
 def test_who_has_no_home_is_told(v: V, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> Path:
-        raise RuntimeError("Could not determine home directory.")
+    def unknown(_: int) -> object:
+        raise KeyError
 
     monkeypatch.delenv("VIRSHLE_STATE_DIR")
-    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
     _refused(v("ls"), 3)
 
 

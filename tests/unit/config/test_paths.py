@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+import pwd
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from virshle.config.paths import find_paths
+from virshle.errors import ConfigError
 
 SYSTEM = Path("/etc/virshle/config.toml")
 
@@ -23,7 +27,9 @@ def _there(monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:
 def test_anybody_elses_are_the_xdg_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     _there(monkeypatch)
     paths = find_paths({"XDG_STATE_HOME": "/s", "XDG_CONFIG_HOME": "/c", "XDG_RUNTIME_DIR": "/r"}, root=False)
-    assert (paths.state, paths.run) == (Path("/s/virshle"), Path("/r/virshle"))
+    # Not in XDG_RUNTIME_DIR, which cron does not have and a logout empties.
+    assert (paths.state, paths.run) == (Path("/s/virshle"), Path("/s/virshle/run"))
+    assert paths.former == (Path("/r/virshle"), Path(f"/run/user/{os.getuid()}/virshle"))
     assert paths.config == Path("/c/virshle/config.toml")
 
 
@@ -34,7 +40,8 @@ def test_without_xdg_variables_they_are_under_home(tmp_path: Path, monkeypatch: 
     assert paths.state == home / ".local/state/virshle"
     assert paths.run == home / ".local/state/virshle/run"
     assert paths.config == home / ".config/virshle/config.toml"
-    assert paths.origins["run"] == "there is no XDG_RUNTIME_DIR"
+    assert paths.origins["run"] == "beside the state"
+    assert paths.former == (Path(f"/run/user/{os.getuid()}/virshle"),)
 
 
 @pytest.mark.parametrize(
@@ -42,10 +49,7 @@ def test_without_xdg_variables_they_are_under_home(tmp_path: Path, monkeypatch: 
     [
         ("XDG_STATE_HOME", lambda paths: paths.state),
         ("XDG_CONFIG_HOME", lambda paths: paths.config),
-        pytest.param(
-            "XDG_RUNTIME_DIR",
-            lambda paths: paths.run,
-        ),
+        ("XDG_RUNTIME_DIR", lambda paths: paths.former),
     ],
 )
 def test_a_relative_path_in_an_xdg_variable_is_ignored(variable: str, of: Callable[..., Path]) -> None:
@@ -78,3 +82,37 @@ def test_virshles_own_variables_move_each(root: bool, tmp_path: Path) -> None:
 
 def test_an_empty_variable_moves_nothing() -> None:
     assert find_paths({"VIRSHLE_STATE_DIR": ""}, root=True).state == Path("/var/lib/virshle")
+
+
+@pytest.mark.parametrize("variable", ["XDG_STATE_HOME", "VIRSHLE_STATE_DIR"])
+def test_sockets_are_where_the_state_is_whatever_moved_it(variable: str, tmp_path: Path) -> None:
+    paths = find_paths({variable: "/s", "XDG_RUNTIME_DIR": str(tmp_path)}, root=False)
+    assert paths.run == paths.state / "run"
+
+
+def test_where_that_is_too_long_for_sockets_the_sessions_folder_is_taken() -> None:
+    long = "/" + "x" * 90
+    with tempfile.TemporaryDirectory(dir="/tmp") as session:
+        paths = find_paths({"XDG_STATE_HOME": long, "XDG_RUNTIME_DIR": session}, root=False)
+        assert paths.run == Path(session, "virshle")
+        assert paths.origins["run"] == f"{long}/virshle/run is too long for sockets"
+        assert paths.run not in paths.former
+    # There is none: who makes a VM is told what to set.
+    assert find_paths({"XDG_STATE_HOME": long, "XDG_RUNTIME_DIR": "/no"}, root=False).run == Path(long, "virshle/run")
+
+
+@pytest.mark.parametrize("home", ["", "relative", None])
+def test_a_home_that_is_none_is_not_taken(home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    assert find_paths({}, root=False).state == Path(pwd.getpwuid(os.getuid()).pw_dir, ".local/state/virshle")
+
+    def unknown(_: int) -> object:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigError, match="not known where your home is") as caught:
+        find_paths({}, root=False)
+    assert caught.value.hint.startswith("export HOME=/")

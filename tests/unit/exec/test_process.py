@@ -152,10 +152,10 @@ def test_a_record_that_is_no_file_of_its_own_tells_nothing(tmp_path: Path) -> No
 
 def test_a_launch_is_a_session_of_its_own_that_holds_no_lock_of_ours() -> None:
     command = launch(Path("/s/a b/vmm.sh"), ("setpriv", "--reuid=x", "--"))
-    assert command.argv == ("sh", "-c", process._LAUNCHER, "sh", "setpriv", "--reuid=x", "--", "/s/a b/vmm.sh")
+    assert command.argv == ("sh", "-c", process._LAUNCHER, "sh", "setpriv", "--reuid=x", "--", "sh", "/s/a b/vmm.sh")
     assert command.detached
     assert 'setsid "$@" run' in command.argv[2]
-    assert launch(Path("/s/vmm.sh")).argv[3:] == ("sh", "/s/vmm.sh")
+    assert launch(Path("/s/vmm.sh")).argv[3:] == ("sh", "sh", "/s/vmm.sh")
 
 
 def test_a_launch_ends_when_its_program_holds_the_record() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -245,3 +246,25 @@ def test_of_a_vm_that_is_anothers_its_line_says_what_makes_it_ours(
     assert f"as root: chown {os.getuid()} {folder} {folder / 'vm.json'}" in broken.remedy
     assert "whether a VM runs cannot be known" in unknown.found
     assert [row.state for row in show.rows(node, node.store.entries())] == ["stopped", "unknown"]
+
+
+def test_folders_that_cannot_be_used_are_told_and_all_else_is_looked_at(
+    look: Look, node: Node, tmp_path: Path, host: FakeHost
+) -> None:
+    (tmp_path / "file").write_text("")
+    odd = Node(replace(node.paths, state=tmp_path / "file", run=tmp_path / ("x" * 100)))
+    found = {check.name: check for check in examine(odd)}
+    assert found["state folder"].found == f"{odd.layout.vms.parent} cannot be used: {tmp_path / 'file'} is no folder"
+    assert "VIRSHLE_STATE_DIR" in found["state folder"].remedy
+    assert (found["sockets"].ok, "VIRSHLE_RUN_DIR" in found["sockets"].remedy) == ("no", True)
+    assert found["host programs"].ok == "yes"
+
+
+def test_a_user_whom_the_system_does_not_know_is_told(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look()["user"].ok == "yes"
+
+    def unknown(_: int) -> object:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert (look()["user"].ok, "useradd" in look()["user"].remedy) == ("no", True)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.support import uuid_of
-from virshle.config.paths import Paths
+from virshle.config.paths import LONGEST_SOCKET, Paths
 from virshle.errors import ConfigError
 from virshle.store import Layout
-from virshle.store.layout import LONGEST_SOCKET, link_target
+from virshle.store.layout import link_target
 
 
 def test_everything_of_a_vm_lies_under_its_uuid(paths: Paths) -> None:
@@ -27,9 +27,10 @@ def test_a_runtime_folder_is_refused_where_a_sockets_path_would_not_fit(spare: i
     layout = Layout(replace(paths, run=Path("/" + "x" * (107 - fixed - 1 - spare))))
     if fits:
         assert len(bytes(layout.run(uuid_of("web")) / LONGEST_SOCKET)) == 107
+        layout.check_sockets()
         return
     with pytest.raises(ConfigError, match="too long for sockets") as caught:
-        layout.run(uuid_of("web"))
+        layout.check_sockets()
     assert "VIRSHLE_RUN_DIR" in caught.value.hint
 
 

@@ -11,7 +11,7 @@ import pytest
 from virshle.errors import ConfigError, ConflictError
 from virshle.plan import Run, Step
 from virshle.vmm import account
-from virshle.vmm.account import ACCOUNT, account_steps, as_user, hand_over, may_open, own_path, vmm_user
+from virshle.vmm.account import ACCOUNT, account_steps, as_user, hand_over, may_open, own_path, vmm_user, ways_above
 
 UID, GID, KVM = 54321, 54322, 54323
 """Of the account; nothing that a test makes is its own."""
@@ -139,6 +139,14 @@ def test_for_ones_own_vmms_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "access", access)
     assert may_open(None, Path("/dev/kvm"))
     assert asked == [(Path("/dev/kvm"), os.R_OK | os.W_OK)]
+
+
+def test_what_virshle_makes_above_its_folders_may_be_passed(open_folder: Path) -> None:
+    state = open_folder / "a/b/state"
+    (step,) = ways_above(ACCOUNT, state)
+    assert _commands([step]) == [("mkdir", "-p", "-m", "0711", "--", str(open_folder / "a"), str(open_folder / "a/b"))]
+    assert ways_above(None, state) == []
+    assert ways_above(ACCOUNT, open_folder / "state") == []
 
 
 def test_nothing_is_handed_to_oneself(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_unit_runs_the_vms_script_under_its_name() -> None:
     argv = start_unit(_machine()).argv
     assert argv[0] == "systemd-run"
     assert "--unit=virshle-vm-web" in argv
-    assert argv[argv.index("--") :] == ("--", "/s/vm/u/vmm.sh", "run")
+    assert argv[argv.index("--") :] == ("--", "/bin/sh", "/s/vm/u/vmm.sh", "run")
     assert any(word.startswith("--description=VM web,") for word in argv)
     assert start_unit(_machine()).detached  # what it starts holds no lock of ours
     assert {"--pty", "--wait", "--scope", "--collect", "--remain-after-exit"}.isdisjoint(argv)
@@ -137,8 +137,10 @@ def test_its_script_finds_the_programs_that_virshle_finds() -> None:
 
 def test_a_unit_waits_for_its_record_and_is_stopped_by_the_power_button() -> None:
     properties = _properties(_machine())
-    assert [_words(line) for line in properties["ExecStartPost"]] == [["/s/vm/u/vmm.sh", "began", "$MAINPID"]]
-    assert [_words(line) for line in properties["ExecStop"]] == [["/s/vm/u/vmm.sh", "stop"]]
+    assert [_words(line) for line in properties["ExecStartPost"]] == [
+        ["/bin/sh", "/s/vm/u/vmm.sh", "began", "$MAINPID"]
+    ]
+    assert [_words(line) for line in properties["ExecStop"]] == [["/bin/sh", "/s/vm/u/vmm.sh", "stop"]]
     # A busy host takes its time, and systemd gives up first, with a reason.
     assert int(properties["TimeoutStartSec"][0]) >= 300
     assert start_unit(_machine()).timeout > int(properties["TimeoutStartSec"][0])
@@ -164,8 +166,8 @@ def test_it_has_no_privilege_and_only_its_own_to_write() -> None:
 def test_odd_paths_stay_paths(odd: str) -> None:
     folder, run = f"/s/{odd}/vm/u", f"/r/{odd}/vm/u"
     properties = _properties(_machine(folder, run))
-    assert _words(*properties["ExecStartPost"]) == [f"{folder}/vmm.sh", "began", "$MAINPID"]
-    assert _words(*properties["ExecStop"]) == [f"{folder}/vmm.sh", "stop"]
+    assert _words(*properties["ExecStartPost"]) == ["/bin/sh", f"{folder}/vmm.sh", "began", "$MAINPID"]
+    assert _words(*properties["ExecStop"]) == ["/bin/sh", f"{folder}/vmm.sh", "stop"]
     assert _words(*properties["TemporaryFileSystem"]) == [f"/s/{odd}/vm:ro", f"/r/{odd}/vm:ro"]
     assert _words(*properties["BindPaths"]) == [folder, run]
     assert properties["WorkingDirectory"] == [folder]  # one path to systemd, never words
