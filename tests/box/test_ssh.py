@@ -47,6 +47,15 @@ def test_a_runtime_folder_that_is_gone(web: Web) -> None:
 
 
 @ON_CLOUD_HYPERVISOR
+def test_a_paused_guest(web: Web) -> None:
+    box = web.ready()
+    box.v("pause", "web")
+    assert "web is paused" in box.v("ssh", "web", "true", code=5).stderr
+    assert "resumed web, which was paused" in box.v("start", "web").stderr
+    assert box.v("ssh", "web", "hostname").stdout == "web\n"
+
+
+@ON_CLOUD_HYPERVISOR
 def test_a_vmm_that_is_killed_during_the_session(web: Web) -> None:
     box = web.ready()
     pid = box.info()["run"]["pid"]
@@ -58,12 +67,3 @@ def test_a_vmm_that_is_killed_during_the_session(web: Web) -> None:
         assert session.wait(LONG) == 255
     assert b"closed" in said
     assert "web is stopped" in box.v("ssh", "web", "true", code=5).stderr
-
-
-@ON_CLOUD_HYPERVISOR
-def test_a_paused_guest(web: Web) -> None:
-    box = web.ready()
-    box.v("pause", "web")
-    assert "web is paused" in box.v("ssh", "web", "true", code=5).stderr
-    assert "resumed web, which was paused" in box.v("start", "web").stderr
-    assert box.v("ssh", "web", "hostname").stdout == "web\n"

@@ -13,7 +13,7 @@ from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError,
 from virshle.fs import Lock
 from virshle.model.version import UPGRADES
 from virshle.service.create import Order, create
-from virshle.service.lifecycle import delete, resume, stop
+from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.start import start
 from virshle.store import Layout
@@ -348,55 +348,6 @@ def test_no_time_to_power_off_is_no_reason_not_to_press_the_button(
     with pytest.raises(TimedOutError):
         stop(node, web, timeout=0)
     assert pressed == ["pressed"]
-
-
-def test_one_that_is_paused_goes_on_and_its_clock_is_set(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
-    start(node, web)
-    guest.status = "paused"
-    host.calls.clear()
-    again = start(node, web)
-    assert (again.already, again.resumed) == (True, True)
-    assert guest.asked.count("cont") == 1
-    (ssh,) = host.calls
-    assert ssh[0] == "ssh"
-    assert "date -s @" in ssh[-1]
-    assert start(node, web).resumed is False
-
-
-def test_one_that_something_else_holds_is_not_let_go(web: Entry, node: Node, guest: Guest) -> None:
-    start(node, web)
-    guest.status = "debug"
-    with pytest.raises(ConflictError, match="web is paused: a debugger holds it") as caught:
-        start(node, web)
-    assert caught.value.hint == "to let it go on: v resume web"
-    assert "cont" not in guest.asked
-
-
-@pytest.mark.parametrize("act", [start, resume], ids=["start", "resume"])
-def test_a_clock_that_cannot_be_set_fails_no_resume(
-    act: object, web: Entry, node: Node, host: FakeHost, guest: Guest, capsys: pytest.CaptureFixture[str]
-) -> None:
-    start(node, web)
-
-    def refuse(argv: tuple[str, ...]) -> None:
-        if argv[0] == "ssh":
-            raise TimedOutError("ssh did not end within 8 s")
-
-    host.before = refuse
-    guest.status = "paused"
-    act(node, web)  # type: ignore[operator]
-    assert "the clock of web could not be set: it is behind" in capsys.readouterr().err
-    assert guest.status == "running"
-
-
-def test_a_dry_resume_says_that_the_clock_would_be_set(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
-    start(node, web)
-    guest.status = "paused"
-    host.calls.clear()
-    shown: list[str] = []
-    resume(replace(node, dry_run=shown.append), web)
-    assert "set the clock of web" in shown[-1]
-    assert (host.calls, guest.status) == ([], "paused")
 
 
 def test_a_guest_that_was_booting_feels_a_later_press(
