@@ -113,6 +113,7 @@ def test_where_its_sockets_are_gone_its_guest_is_asked_by_ssh(
 def test_and_left_running_where_that_cannot_be_either(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     start(node, web)
     _lose_sockets(web, node, guest)
+    host.entered = lambda command: 255
     with pytest.raises(HostError, match="web did not power off and is left running: QEMU cannot be asked") as caught:
         stop(node, web)
     assert "v stop --force web" in caught.value.hint

@@ -221,12 +221,6 @@ def test_what_cannot_be_looked_at_is_one_line(
     assert before.keys() - found.keys() == lost
 
 
-def test_a_state_folder_that_is_a_file_is_told(node: Node, look: Look, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    checks = {check.name: check for check in examine(Node(replace(node.paths, state=tmp_path / "file/s")))}
-    assert (checks["state folder"].ok, checks["state folder"].found) == ("no", f"{tmp_path / 'file'} is no folder")
-
-
 def test_of_a_vm_that_is_anothers_its_line_says_what_makes_it_ours(
     node: Node, look: Look, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

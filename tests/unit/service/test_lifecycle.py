@@ -308,6 +308,7 @@ def test_a_vm_whose_button_cannot_be_pressed_is_left_running(
         raise HostError("QEMU closed its QMP socket")
 
     guest.power_button = broken
+    host.entered = lambda command: 255
     with pytest.raises(HostError) as caught:
         stop(node, web, timeout=5)
     message = "web did not power off and is left running: QEMU closed its QMP socket"
