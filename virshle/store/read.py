@@ -308,9 +308,12 @@ def _read_all(handle: int) -> bytes:
 
 
 def _explain(error: ValidationError) -> str:
+    from virshle.model.words import sentence
+
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return f"vm.json: {where}: {first['msg']}" if where else f"vm.json: {first['msg']}"
+    words = sentence(first).replace("a table", "an object")
+    return f"vm.json: {where}: {words}" if where else f"vm.json: {words}"
 
 
 def unfinished_images(layout: Layout) -> list[Path]:

@@ -81,7 +81,7 @@ def test_broken_vms_and_leftovers_are_told(look: Look, layout: Layout) -> None:
     layout.staged(uuid_of("left")).mkdir()
     found = look()
     assert found["VM bad"].ok == "no"
-    assert "Invalid JSON" in found["VM bad"].found
+    assert "it is no JSON" in found["VM bad"].found
     assert found["VMs"].found == "1 whole, 0 of them running"
     assert found["leftover"].ok == "limited"
     assert {name for name, check in found.items() if check.area == "state"} == {"VM bad", "VMs", "leftover"}
