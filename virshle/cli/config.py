@@ -22,13 +22,15 @@ def config() -> None:
 @config.command(epilog="\b\nExample:\n  v config check")
 @with_node
 def check(node: Node) -> None:
-    """Check the whole configuration: every problem at once, exit code 3 if there is one."""
-    from virshle.service.template import config_warnings
+    """Check the whole configuration, and whether a VM could be created of each template: every problem at once, exit
+    code 3 if there is one."""
+    from virshle.service.template import check_config
 
     paths = node.paths
     there = str(paths.config) if paths.config.exists() else f"no file (it would be {paths.config})"
-    for warning in config_warnings(node):
+    for warning in node.config.warnings:
         log.warn(warning)
+    check_config(node)
     count = len(node.config.templates)
     click.echo(f"{there}: right, {count} templates and {len(node.config.images)} images with the built-in ones")
 
