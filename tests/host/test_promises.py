@@ -114,7 +114,7 @@ def test_an_edited_image_is_built_anew(bare: Host) -> None:
         )
         bare.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
         name = bare.v("create", "-t", "own").stdout.strip()
-        found = json.loads(bare.v("info", name, "--format", "json").stdout)
+        (found,) = json.loads(bare.v("info", name, "--format", "json").stdout)
         assert found["disks"][0]["size"] == int(size) * 2**20
         assert found["origin"]["source"] == str(file)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from virshle import log
+from virshle.cli.group import Group
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from virshle.service.node import Node
 
 
-@click.group()
+_SHOWN = ("name", "value", "from")
+
+
+@click.group(cls=Group)
 def config() -> None:
     """The configuration: whether it is right, and what it comes to."""
 
@@ -36,12 +40,11 @@ def check(node: Node) -> None:
 
 
 @config.command(epilog="\b\nExamples:\n  v config show\n  v config show --format json")
-@formatted
+@formatted(_SHOWN)
 @with_node
 def show(form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """Show every value, and where it came from."""
     from virshle.config.load import provenance
 
     rows = [{"name": key, "value": value, "from": origin} for key, value, origin in provenance(node.config)]
-    known = ("name", "value", "from")
-    print_rows(rows, form=form, columns=columns, default=known, known=known, quiet=quiet)
+    print_rows(rows, form=form, columns=columns, default=_SHOWN, known=_SHOWN, quiet=quiet)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from virshle.errors import ConflictError, not_found
+from virshle.errors import ConflictError, NotFoundError, not_found
 from virshle.fs import explained
 from virshle.model.names import check_file_name, check_name
 from virshle.model.units import LARGEST as LARGEST_SIZE
@@ -151,6 +151,9 @@ class Store:
         for entry in linked:
             if entry.summary is None:
                 return entry
+        if kind in ("id", "uuid") or word.isdecimal():
+            what = "uuid" if kind == "uuid" else "number"
+            raise NotFoundError(f"no VM with the {what} {word}", hint="`v ls` lists them")
         raise not_found("VM", word, [entry.name for entry in entries], hint="`v ls` lists them")
 
     def _linked(self, word: str, kind: str) -> Iterator[UUID]:

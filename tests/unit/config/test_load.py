@@ -163,7 +163,7 @@ def test_problems_are_all_told_at_once_with_their_keys(paths: Paths) -> None:
             "tempalte: unknown key; did you mean template?",
             "template.vm[0].vcpus: unknown key; did you mean vcpu?",
             "template.vm[0].vram: '2GB' is no size: write a whole number and B, KiB, MiB, GiB or TiB, as in \"2GiB\"",
-            "dhcp.keaa: unknown key; did you mean kea or fake?",
+            "dhcp.keaa: unknown key; did you mean kea?",
             "template.vm[0].disk[0].image: no image named 'debain'; did you mean debian?",
             "template.vm[0].net[0].type: there is no type 'tpa'; the types are user, tap, macvtap, vhost"
             "; did you mean tap?",
