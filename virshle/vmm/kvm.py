@@ -29,6 +29,12 @@ def kvm_problem(
     return ""
 
 
+def kvm_module(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The kernel's module for this processor; empty where it shows neither of the two ways to run guests."""
+    flags = " ".join(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
+    return "kvm_intel" if "vmx" in flags else "kvm_amd" if "svm" in flags else ""
+
+
 _CHECK_EXTENSION, _MAX_VCPUS = 0xAE03, 66
 """linux/kvm.h: KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS."""
 
