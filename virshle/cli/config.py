@@ -47,4 +47,8 @@ def show(form: str, columns: str | None, quiet: bool, node: Node) -> None:
     from virshle.config.load import provenance
 
     rows = [{"name": key, "value": value, "from": origin} for key, value, origin in provenance(node.config)]
+    if form == "table":
+        for row in rows:
+            if isinstance(row["value"], bool):
+                row["value"] = str(row["value"]).lower()  # as the file has it
     print_rows(rows, form=form, columns=columns, default=_SHOWN, known=_SHOWN, quiet=quiet)

@@ -124,9 +124,7 @@ def formatted(known: Sequence[str]) -> Callable[[Command], Command]:
                 shell_complete=columns_of(known),
                 help="Only these columns, comma-separated; `all` for every one.",
             ),
-            click.option(
-                "--format", "form", type=click.Choice(FORMATS), help="How it is printed; but for table, every column."
-            ),
+            click.option("--format", "form", type=click.Choice(FORMATS), help="table, or data with every column."),
         )
         for option in options:
             command = option(command)

@@ -230,3 +230,10 @@ def test_a_layout_elsewhere_is_not_looked_at(layout: Layout, v: V) -> None:
         folder.mkdir(parents=True)
     put_vm(other, make_vm("elsewhere"))
     assert v("ls", "-q").out == ""
+
+
+def test_a_value_of_the_configuration_is_shown_as_the_file_has_it(layout: Layout, v: V) -> None:
+    disk = '[[template.vm.disk]]\nname = "os"\npath = "/x"\nreadonly = true\n'
+    layout.paths.config.write_text(f'[[template.vm]]\nname = "x"\n{disk}')
+    for form, shown in (("table", "  true  "), ("csv", ",true,"), ("json", '"value": true')):
+        assert shown in v("config", "show", "--format", form).out

@@ -112,9 +112,7 @@ def test_more_processors_are_given_by_who_has_more(
     assert "nor can cloud-hypervisor run it: cloud-hypervisor gives a VM at most 288" in ran.err
 
 
-@pytest.mark.parametrize(
-    ("overcommit", "wanted", "refused"), [(0, 3, False), (0, 4, True), (2, 4, True), (1, 9, False)]
-)
+@pytest.mark.parametrize(("mode", "wanted", "refused"), [(0, 3, False), (0, 4, True), (2, 4, True), (1, 9, False)])
 def test_memory_is_refused_as_the_kernel_would(mode: int, wanted: int, refused: bool, tmp_path: Path) -> None:
     (tmp_path / "sys/vm").mkdir(parents=True)
     (tmp_path / "sys/vm/overcommit_memory").write_text(f"{mode}\n")
