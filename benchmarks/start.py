@@ -128,13 +128,13 @@ def _wait(place: _Place) -> float:
     """Seconds from the guest's word, when the file of what it said was written, to the end of the command."""
     place.v("start", "--wait", "web")
     ended = time.time()
-    folder = json.loads(place.v("info", "web", "--format", "json"))["run"]["folder"]
+    folder = json.loads(place.v("info", "web", "--format", "json"))[0]["run"]["folder"]
     return ended - (Path(folder) / "ready").stat().st_mtime
 
 
 def _memory(place: _Place) -> Row:
     """Of what runs for a VM beside its VMM, which may be several processes: whatever names its folder, and any `v`."""
-    pid = json.loads(place.v("info", "web", "--format", "json"))["run"]["pid"]
+    pid = json.loads(place.v("info", "web", "--format", "json"))[0]["run"]["pid"]
     pids = {int(one) for one in output(["pgrep", "-f", f"{place.vm.resolve()}|{V}( |$)"], place.env).split()}
     assert pid in pids
     program = Path(f"/proc/{pid}/exe").readlink()

@@ -52,13 +52,22 @@ class TimedOutError(VirshleError):
     exit_code = 8
 
 
-def near(word: str, known: Iterable[str]) -> list[str]:
-    """The known words that look like this one, best first."""
+ALIKE = 0.6
+"""How much of two words must be the same, of 1, for one to be taken for a slip of the other: `vcpus` is `vcpu`, and
+`xxs` is not `nixos`."""
+
+
+def near(word: str, known: Iterable[str], *, alike: float = ALIKE) -> list[str]:
+    """The known words that look like this one, best first: most of their letters are the same, or all of them in
+    another order."""
     import difflib  # only wanted when something went wrong
 
     names = sorted(set(known))
     folded = {name.casefold(): name for name in names}
-    return [folded[hit] for hit in difflib.get_close_matches(word.casefold(), list(folded), n=3, cutoff=0.5)]
+    slip = word.casefold()
+    mixed = [name for name in folded if sorted(name) == sorted(slip)]
+    close = difflib.get_close_matches(slip, list(folded), n=3, cutoff=alike)
+    return [folded[hit] for hit in dict.fromkeys([*close, *mixed])][:3] if word else []
 
 
 def not_found(kind: str, word: str, known: Iterable[str], *, hint: str = "") -> NotFoundError:

@@ -9,6 +9,7 @@ import pwd
 import re
 import resource
 import select
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -87,6 +88,8 @@ def read_given(path: Path, *, most: int = 2**20, patience: float = 10.0) -> byte
     longer than `patience` seconds at a time, and no more than `most` bytes are read. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
+        if odd := _odd(handle):
+            raise OSError(errno.EINVAL, f"it is {odd}, and no file", str(path))
         readable = select.poll()
         readable.register(handle, select.POLLIN)
         text = b""
@@ -100,6 +103,18 @@ def read_given(path: Path, *, most: int = 2**20, patience: float = 10.0) -> byte
     finally:
         os.close(handle)
     raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+
+
+def _odd(handle: int) -> str:
+    """What is open, where it is something whose text may never come or never end; empty for all else. The pipe of
+    `<(...)` is no name in a folder, and the process at its other end has begun. /dev/null is an empty file."""
+    status = os.fstat(handle)
+    if stat.S_ISFIFO(status.st_mode):
+        # proc(5), /proc/pid/fd: the link of a pipe without a name is `pipe:[inode]`.
+        return "" if str(Path(f"/proc/self/fd/{handle}").readlink()).startswith("pipe:") else "a FIFO"
+    if stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
+        return "" if status.st_rdev == Path(os.devnull).stat().st_rdev else "a device"
+    return ""
 
 
 def sync_folder(folder: Path) -> None:

@@ -98,7 +98,7 @@ class Box:
         return rows
 
     def info(self, name: str = "web") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.v("info", name, "--format", "json").stdout)
+        found: dict[str, Any] = json.loads(self.v("info", name, "--format", "json").stdout)[0]
         return found
 
     def state(self, name: str = "web") -> str:

@@ -19,7 +19,7 @@ def test_from_nothing_to_nothing(box: Box, hypervisor: str) -> None:
     said, told = v("create", "-t", "alone", "web", "--start", "--wait")
     assert said == "web\n"
     assert "emulation" not in told
-    run = json.loads(v("info", "web", "--format", "json")[0])["run"]
+    run = json.loads(v("info", "web", "--format", "json")[0])[0]["run"]
     assert (run["hypervisor"], run["accelerator"], run["unit"]) == (hypervisor, "kvm", "virshle-vm-web")
 
     assert v("ssh", "web", "hostname; ls /sys/class/net; cat /sys/block/vdb/serial")[0].split() == ["web", "lo", "data"]

@@ -180,7 +180,7 @@ class Lab:
             self._do("delete", "--force", *there, "--yes")
 
     def _look_at_kept(self) -> _Kept:
-        info = json.loads(self.v("info", _KEPT, "--format", "json").stdout)
+        info = json.loads(self.v("info", _KEPT, "--format", "json").stdout)[0]
         folder = Path(info["folder"])
         sums = {
             str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

@@ -17,11 +17,12 @@ from tests.host.test_kill import one_image
 DOCS = Path(__file__).parents[2] / "docs"
 _RUN = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMPLETE = """
-source ~/.local/share/bash-completion/completions/v
-complete -p v
+program=${1%% *}
+source ~/.local/share/bash-completion/completions/$program
+complete -p $program
 COMP_WORDS=($1 "$2") COMP_CWORD=${#COMP_WORDS[@]}
 COMP_CWORD=$((COMP_CWORD - 1))
-_v_completion v
+_v_completion $program
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
@@ -62,6 +63,8 @@ def test_zsh_completes_names(env: dict[str, str]) -> None:
         ("v create -t p", "v create -t plain "),
         ("v image bui", "v image build "),
         ("v ls --state run", "v ls --state running "),
+        ("virshle start w", "virshle start web "),
+        ("v ls -c name,sta", "v ls -c name,state "),
     ):
         assert shell(env, "zsh", "-f", "-c", ZSH, "zsh", line) == f"{whole}\n"
 
@@ -72,6 +75,8 @@ def test_fish_completes_names(env: dict[str, str]) -> None:
         ("v create -t p", ["plain"]),
         ("v image bui", ["build"]),
         ("v ls --state run", ["running"]),
+        ("virshle start ", ["web"]),
+        ("v ls -c name,st", ["name,state"]),
     ):
         # After a tab comes what it does.
         said = shell(env, "fish", "-c", "complete -C $argv[1]", line)
@@ -84,6 +89,8 @@ def test_bash_completes_names(env: dict[str, str]) -> None:
         ("v create -t", "p", ["plain"]),
         ("v", "doc", ["doctor"]),
         ("v image", "bui", ["build"]),
+        ("virshle start", "w", ["web"]),
+        ("v ls -c", "name,st", ["name,state"]),
     ):
         first, *rest = shell(env, "bash", "-c", COMPLETE, "bash", line, begun).splitlines()
         assert "-F _v_completion" in first

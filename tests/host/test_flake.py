@@ -95,7 +95,7 @@ def test_a_commit_is_pinned_and_built_exactly_so_again(bare: Host, repository: P
     assert pin["nar_hash"].startswith("sha256-")
     write_flake(repository, 2)
     git(repository, "commit", "-qam", "two")
-    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    (info,) = json.loads(bare.v("info", "web", "--format", "json").stdout)
     assert info["origin"]["pin"] == pin
     assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"] == record(bare)["store_path"]
 
@@ -107,7 +107,7 @@ def test_a_dirty_tree_is_built_and_said_to_be(bare: Host, repository: Path) -> N
     assert shown["revision"].endswith("-dirty")
     assert shown["virtual"] == 2 * 2**20
     write_flake(repository, 1)
-    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    (info,) = json.loads(bare.v("info", "web", "--format", "json").stdout)
     assert info["origin"]["pin"]["dirty"] is True
     assert rebuilt(bare, info["rebuild"]) == shown["store_path"]
 
@@ -172,7 +172,7 @@ def test_what_no_flake_built_is_built_by_its_derivation_again(host: Host, name: 
         )
         host.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
     host.v("create", "-t", name, "web")
-    info = json.loads(host.v("info", "web", "--format", "json").stdout)
+    (info,) = json.loads(host.v("info", "web", "--format", "json").stdout)
     assert info["rebuild"].startswith("nix-store --realise /nix/store/")
     env = host.environment() | {"NIX_CONFIG": "sandbox = false\nsubstituters =\nbuild-users-group ="}
     done = subprocess.run(shlex.split(info["rebuild"]), env=env, check=True, capture_output=True, text=True)

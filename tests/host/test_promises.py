@@ -32,12 +32,14 @@ def on_terminal(host: Host, answer: str, *words: str) -> tuple[int, str]:
     return code, said.decode()
 
 
-def test_bulk_delete_asks_on_a_terminal(bare: Host) -> None:
+def test_delete_asks_on_a_terminal_for_one_as_for_many(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web", "-n", "2")
     code, said = on_terminal(bare, "n", "delete", "--all")
     assert "web-1, web-2" in said
-    assert code == 2
+    assert code == 130
+    code, said = on_terminal(bare, "n", "delete", "web-1")
+    assert (code, "Delete the VM for good: web-1?" in said) == (130, True)
     assert len(bare.ls()) == 2
     assert on_terminal(bare, "y", "delete", "--all")[0] == 0
     assert bare.ls() == []
@@ -114,7 +116,7 @@ def test_an_edited_image_is_built_anew(bare: Host) -> None:
         )
         bare.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
         name = bare.v("create", "-t", "own").stdout.strip()
-        found = json.loads(bare.v("info", name, "--format", "json").stdout)
+        (found,) = json.loads(bare.v("info", name, "--format", "json").stdout)
         assert found["disks"][0]["size"] == int(size) * 2**20
         assert found["origin"]["source"] == str(file)
 

@@ -29,7 +29,7 @@ def test_it_boots_says_so_and_is_what_the_module_declares(bare: Host, debs: Path
     made = bare.v("create", "-t", "debian", "web", "--start", "--wait", "--timeout", "600", timeout=900).stderr
     assert "web to say that it is ready" in made
 
-    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    (info,) = json.loads(bare.v("info", "web", "--format", "json").stdout)
     assert info["boot"]["kind"] == ("kernel" if boot == "kernel" else "firmware")
     firmware = 'echo "firmware=$([ -d /sys/firmware/efi ] && echo efi)"\n'
     done = bare.v("ssh", "web", FACTS + firmware)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from uuid import NAMESPACE_DNS, UUID, uuid5
 from virshle.errors import VirshleError
 from virshle.exec import process
 from virshle.model.vm import Vm
+from virshle.model.words import NO_WORDS
 from virshle.store.layout import Layout, definition, link_target
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody0000000000000000000000000 test@virshle"
@@ -178,3 +180,11 @@ class Condition:
 def told(error: VirshleError) -> str:
     """All that a user would see of an error."""
     return "\n".join([error.message, *error.details, error.hint])
+
+
+FOREIGN = re.compile(
+    r"Input should|should match|should have|Field required|Extra inputs|validation error|pydantic|Value error|"
+    r"Unable to|valid (string|integer|boolean|list|tuple|dictionary|UUID|datetime)|\(\?|" + NO_WORDS,
+    re.IGNORECASE,
+)
+"""What no user shall read of: pydantic, and regular expressions."""

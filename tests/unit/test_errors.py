@@ -29,10 +29,16 @@ def test_an_error_keeps_message_hint_and_details() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "close"), [("wbe", ["web"]), ("WEB", ["web"]), ("database", ["Data-base"]), ("zzz", []), ("", [])]
+    ("word", "close"),
+    [("wbe", ["web"]), ("WEB", ["web"]), ("database", ["Data-base"]), ("zzz", []), ("", []), ("lmai", ["mail"])],
 )
 def test_near_matches_ignore_case_and_small_slips(word: str, close: list[str]) -> None:
     assert near(word, ["web", "Data-base", "mail"]) == close
+
+
+@pytest.mark.parametrize(("word", "far"), [("xxs", "nixos"), ("update", "delete"), ("kea", "fake"), ("show", "stop")])
+def test_what_shares_but_half_of_its_letters_is_not_near(word: str, far: str) -> None:
+    assert near(word, [far]) == []
 
 
 def test_near_matches_are_at_most_three_best_first() -> None:

@@ -15,7 +15,18 @@ import pytest
 from tests.unit.support import open_descriptors
 from virshle import fs
 from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
-from virshle.fs import Lock, allow_locks, expand, explained, held, read_end, read_start, try_lock, write_atomic
+from virshle.fs import (
+    Lock,
+    allow_locks,
+    expand,
+    explained,
+    held,
+    read_end,
+    read_given,
+    read_start,
+    try_lock,
+    write_atomic,
+)
 
 
 def _mode(path: Path) -> int:
@@ -328,3 +339,11 @@ def test_a_look_tells_whether_a_lock_is_held_and_leaves_it_free(tmp_path: Path) 
     assert not held(tmp_path)
     Lock(tmp_path, patience=0).release()
     assert not held(tmp_path / "gone")
+
+
+def test_a_fifo_or_a_device_is_refused_at_once_and_the_empty_one_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in ((tmp_path / "fifo", "a FIFO"), (Path("/dev/zero"), "a device"), (Path("/dev/ptmx"), "a device")):
+        with pytest.raises(OSError, match=kind):
+            read_given(path, patience=3600)
+    assert read_given(Path("/dev/null")) == b""

@@ -34,6 +34,20 @@ IMAGE = _of(image_names)
 STATE = _of(lambda: STATES)
 
 
+def columns_of(known: Iterable[str]) -> Complete:
+    """The last of several with commas between them."""
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        before, comma, last = incomplete.rpartition(",")
+        chosen = before.split(",")
+        words = [word for word in (*known, *(() if comma else ("all",))) if word not in chosen]
+        return [CompletionItem(f"{before}{comma}{word}") for word in words if word.startswith(last)]
+
+    return complete
+
+
 def path(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The shell knows how."""
     from click.shell_completion import CompletionItem

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from virshle.cli.main import COMPLETE, cli
@@ -15,13 +17,15 @@ SHELLS = ("bash", "zsh", "fish")
     "\n  v completion fish >~/.config/fish/completions/v.fish"
 )
 @click.argument("shell", type=click.Choice(SHELLS))
-@click.pass_context
-def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options and names."""
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, options and names, for `v` and for `virshle`."""
     from click.shell_completion import ShellComplete, get_completion_class
 
     kind = get_completion_class(shell)
     assert kind is not None
-    name = context.find_root().info_name or "v"
     # Not the bash class's own, which looks first how old the bash is that is here.
-    click.echo(ShellComplete.source(kind(cli, {}, "v" if " " in name else name, COMPLETE)))
+    script = ShellComplete.source(kind(cli, {}, "v", COMPLETE))
+    script = re.sub(r"(#compdef|-F _v_completion|compdef _v_completion|--command) v\b", r"\1 v virshle", script)
+    script = script.replace("--command v virshle", "--command v --command virshle")
+    # A word may hold a comma, as that of -c does: only the first one ends what kind of word it is.
+    click.echo(script.replace('string split ","', 'string split -m 1 ","'))

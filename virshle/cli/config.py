@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from virshle import log
+from virshle.cli.group import Group
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from virshle.service.node import Node
 
 
-@click.group()
+_SHOWN = ("name", "value", "from")
+
+
+@click.group(cls=Group)
 def config() -> None:
     """The configuration: whether it is right, and what it comes to."""
 
@@ -22,24 +26,29 @@ def config() -> None:
 @config.command(epilog="\b\nExample:\n  v config check")
 @with_node
 def check(node: Node) -> None:
-    """Check the whole configuration: every problem at once, exit code 3 if there is one."""
-    from virshle.service.template import config_warnings
+    """Check the whole configuration, and whether a VM could be created of each template: every problem at once, exit
+    code 3 if there is one."""
+    from virshle.service.template import check_config
 
     paths = node.paths
     there = log.one_line(str(paths.config)) if paths.config.exists() else f"no file (it would be {paths.config})"
-    for warning in config_warnings(node):
+    for warning in node.config.warnings:
         log.warn(warning)
+    check_config(node)
     count = len(node.config.templates)
     click.echo(f"{there}: right, {count} templates and {len(node.config.images)} images with the built-in ones")
 
 
 @config.command(epilog="\b\nExamples:\n  v config show\n  v config show --format json")
-@formatted
+@formatted(_SHOWN)
 @with_node
 def show(form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """Show every value, and where it came from."""
     from virshle.config.load import provenance
 
     rows = [{"name": key, "value": value, "from": origin} for key, value, origin in provenance(node.config)]
-    known = ("name", "value", "from")
-    print_rows(rows, form=form, columns=columns, default=known, known=known, quiet=quiet)
+    if form == "table":
+        for row in rows:
+            if isinstance(row["value"], bool):
+                row["value"] = str(row["value"]).lower()  # as the file has it
+    print_rows(rows, form=form, columns=columns, default=_SHOWN, known=_SHOWN, quiet=quiet)

@@ -9,8 +9,9 @@ import click
 
 from virshle.cli.complete import TEMPLATE
 from virshle.cli.lifecycle import start_all, told
-from virshle.cli.options import SECONDS, changing
-from virshle.errors import UsageError
+from virshle.cli.options import SECONDS, Whole, changing
+from virshle.cli.output import print_names
+from virshle.errors import HostError, UsageError
 
 if TYPE_CHECKING:
     from virshle.service.node import Node
@@ -33,7 +34,7 @@ Examples:
 @click.option(
     "-n",
     "--count",
-    type=click.IntRange(1, 1000),
+    type=Whole(1, 1000),
     default=1,
     help="How many; all or none, unless it is killed in its last moment.",
 )
@@ -65,10 +66,18 @@ def create(
         if begin or wait:
             click.echo("# then, for each: the steps of `v start --dry-run VM`")
         return 0
+    names, unheard = [vm.name for vm in vms], None
+    try:
+        print_names(names, "created")
+    except (HostError, BrokenPipeError) as error:
+        unheard = error  # they are there all the same, and all that was asked for is done
     for vm in vms:
-        click.echo(vm.name)
         told(f"created {vm.name} ({vm.id}) from {vm.template}")
+    code = 0
     if begin or wait:
-        return start_all(node, [node.store.entry(vm.uuid) for vm in vms], wait=wait, timeout=timeout)
-    told("next: v start " + (" ".join(vm.name for vm in vms) if len(vms) < 4 else "--all"))
-    return 0
+        code = start_all(node, [node.store.entry(vm.uuid) for vm in vms], wait=wait, timeout=timeout)
+    else:
+        told("next: v start " + (" ".join(names) if len(names) < 4 else "--all"))
+    if unheard is not None:
+        raise unheard
+    return code

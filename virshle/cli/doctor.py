@@ -20,7 +20,7 @@ _COLUMNS = ("name", "ok", "found", "remedy", "area")
 
 
 @click.command(epilog="\b\nExample:\n  v doctor")
-@formatted
+@formatted(_COLUMNS)
 @with_node
 def doctor(form: str, columns: str | None, quiet: bool, node: Node) -> int:
     """Check this host and its VMs: what works, what is missing or nobody's, and the line that mends it. Exit code 3 if

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from virshle.cli.complete import IMAGE
-from virshle.cli.lifecycle import each, told
+from virshle.cli.group import Group
+from virshle.cli.lifecycle import DECLINED, confirmed, each, told
 from virshle.cli.options import changing, formatted, with_node
-from virshle.cli.output import Row, print_rows
+from virshle.cli.output import Row, print_names, print_rows
 
 if TYPE_CHECKING:
     from virshle.service.node import Node
@@ -28,14 +29,14 @@ def shown(default: Sequence[str], rows: Sequence[Row], *, check: bool) -> list[s
     return [*default, *(["current"] if check else []), *(["problem"] if problem else [])]
 
 
-@click.group()
+@click.group(cls=Group)
 def image() -> None:
     """What disks are cloned from."""
 
 
 @image.command("ls", epilog="\b\nExamples:\n  v image ls\n  v image ls --check\n  v image ls -c name,store_path,locked")
 @click.option("--check", is_flag=True, help=CHECK)
-@formatted
+@formatted(_COLUMNS)
 @with_node
 def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List the images: built or not, their sizes, where they come from."""
@@ -106,7 +107,7 @@ def import_(file: Path, name: str | None, node: Node) -> None:
 
     name = import_image(node, file, name)
     if node.dry_run is None:
-        click.echo(name)
+        print_names([name], "imported")
         told(f'imported {name}; next: a template with a disk of image = "{name}"')
 
 
@@ -117,14 +118,20 @@ def import_(file: Path, name: str | None, node: Node) -> None:
     is_flag=True,
     help="Also where VMs were made of it, which keep their own copies, or another configuration names it.",
 )
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @changing
-def delete(names: tuple[str, ...], force: bool, node: Node) -> None:
-    """Delete images that were imported or built, and no template names."""
+def delete(names: tuple[str, ...], force: bool, yes: bool, node: Node) -> int:
+    """Delete images that were imported or built, and no template names. On a terminal it asks first."""
     from virshle.service.image_import import delete_images
 
+    for name in names:
+        node.config.image(name)
+    if node.dry_run is None and not yes and not confirmed("image", names):
+        return DECLINED
     delete_images(node, names, force=force)
     if node.dry_run is None:
         told(f"deleted {', '.join(names)}")
+    return 0
 
 
 @image.command(epilog="\b\nExamples:\n  v image gc --dry-run      what would go, and how large it is\n  v image gc")

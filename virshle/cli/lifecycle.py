@@ -212,7 +212,7 @@ def _switch(
 @click.option("-m", "--mode", type=click.Choice(["soft", "hard"]), hidden=True)
 @changing
 def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node: Node) -> int:
-    """Delete VMs with their disks and logs, for good."""
+    """Delete VMs with their disks and logs, for good. On a terminal it asks first."""
     from virshle.service import lifecycle
 
     if mode:
@@ -222,8 +222,14 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
     if not force:
         # All of them, before the first is gone.
         lifecycle.check_deletable(node, entries)
-    if node.dry_run is None and entries and not yes and (selection.bulk or len(entries) > 1):
-        _confirm(entries)
+    if node.dry_run is None and entries and not yes:
+        names = [entry.name for entry in entries]
+        if not sys.stdin.isatty() and (selection.bulk or len(names) > 1):
+            told_names = ", ".join(map(log.printable, names))
+            hint = "add --yes if that is what you want"
+            raise UsageError(f"this would delete {_count('VM', names)}: {told_names}", hint=hint)
+        if not confirmed("VM", names):
+            return DECLINED
 
     def act(entry: Entry) -> None:
         name = lifecycle.delete(node, entry, force=force)
@@ -233,9 +239,20 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
     return each(entries, act)
 
 
-def _confirm(entries: Sequence[Entry]) -> None:
-    names = ", ".join(log.printable(entry.name) for entry in entries)
+DECLINED = 130
+"""The exit code of who was asked and said no: that of Ctrl-C, which is another way to say it."""
+
+
+def confirmed(noun: str, names: Sequence[str]) -> bool:
+    """Whether they are to be deleted, which a terminal is asked for; where there is none, the command was the word."""
     if not sys.stdin.isatty():
-        raise UsageError(f"this would delete {len(entries)} VMs: {names}", hint="add --yes if that is what you want")
-    if not click.confirm(f"Delete {len(entries)} VMs for good: {names}?", err=True):
-        raise UsageError("nothing was deleted")
+        return True
+    listed = ", ".join(map(log.printable, names))
+    if click.confirm(f"Delete {_count(noun, names)} for good: {listed}?", err=True):
+        return True
+    told("nothing was deleted")
+    return False
+
+
+def _count(noun: str, names: Sequence[str]) -> str:
+    return f"{len(names)} {noun}s" if len(names) > 1 else f"the {noun}"

@@ -14,7 +14,8 @@ import click
 
 from virshle import __version__, log
 from virshle.cli import streams
-from virshle.errors import HostError, VirshleError, near
+from virshle.cli.group import Group
+from virshle.errors import HostError, VirshleError
 from virshle.fs import explain
 
 _VM = {
@@ -41,11 +42,9 @@ _NOUNS = {
 }
 COMPLETE = "_V_COMPLETE"
 """The variable by which a shell asks for completion."""
-_ALIASES = {"on": "start", "off": "stop", "remove": "delete", "rm": "delete", "list": "ls"}
-"""Verbs of the first virshle, and one everybody tries."""
 
 
-class Lazy(click.Group):
+class Lazy(Group):
     """A group whose commands are imported when they are asked for."""
 
     def __init__(self, *, targets: dict[str, str], **more: Any) -> None:
@@ -55,10 +54,9 @@ class Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.targets, *self.commands]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        name = _ALIASES.get(cmd_name, cmd_name)
+    def known_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.targets:
-            return super().get_command(ctx, name)
+            return super().known_command(ctx, name)
         module, _, attribute = self.targets[name].partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
@@ -73,17 +71,6 @@ class Lazy(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with _unheard():
             return super().invoke(ctx)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            close = near(args[0], [*self.targets, *self.commands])
-            if close and not ctx.resilient_parsing:
-                raise click.UsageError(f"{error.message} Did you mean {' or '.join(close)}?", ctx) from None
-            raise
 
 
 _UNHEARD = 141
@@ -157,9 +144,7 @@ def run() -> int:
         # So click ends a shell's question for completions.
         return int(done.code or 0)
     except click.ClickException as error:
-        with suppress(OSError):
-            error.show()
-        return error.exit_code
+        return _misused(error)
     except (KeyboardInterrupt, click.Abort):
         with suppress(OSError):
             log.note("interrupted")
@@ -177,6 +162,20 @@ def run() -> int:
         hint = "run it again with -vvvv for the traceback, and report it: this is a bug"
         show_error(VirshleError(f"unexpected {type(error).__name__}: {error}", hint=hint))
         return 1
+
+
+def _misused(error: click.ClickException) -> int:
+    """A noun alone is a question for its help; all else is told as every error is."""
+    from virshle.cli.usage import in_our_style
+
+    # click 8.1 has no such error, and shows the help itself.
+    alone = getattr(click.exceptions, "NoArgsIsHelpError", ())
+    if isinstance(error, click.UsageError) and not isinstance(error, alone):
+        show_error(in_our_style(error))
+    else:
+        with suppress(OSError):
+            error.show()
+    return error.exit_code
 
 
 def _lost(error: OSError) -> int:

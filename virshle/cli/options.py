@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from virshle import log
-from virshle.cli.complete import STATE, VM
+from virshle.cli.complete import STATE, VM, columns_of
 from virshle.cli.output import FORMATS, Bars
+from virshle.errors import UsageError
 from virshle.model.states import STATES
 
 if TYPE_CHECKING:
@@ -19,7 +20,20 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
-SECONDS = click.IntRange(0, 86400)
+
+class Whole(click.IntRange):
+    """A whole number within bounds, refused in words."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is no whole number from {self.min} to {self.max}", param, ctx)
+
+
+SECONDS = Whole(0, 86400)
 
 
 def verbose(function: Command) -> Command:
@@ -92,13 +106,28 @@ def selecting(function: Command) -> Command:
     return command
 
 
-def formatted(function: Command) -> Command:
-    """--format, -c and -q; gives `form`, `columns` and `quiet`."""
-    options = (
-        click.option("-q", "--quiet", is_flag=True, help="Names only."),
-        click.option("-c", "--columns", help="Only these columns, comma-separated; `all` for every one."),
-        click.option("--format", "form", type=click.Choice(FORMATS), default="table", help="How it is printed."),
-    )
-    for option in options:
-        function = option(function)
-    return function
+def formatted(known: Sequence[str]) -> Callable[[Command], Command]:
+    """--format, -c and -q; gives `form`, `columns` and `quiet`. `known`: every column there is."""
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def command(*args: Any, form: str | None, columns: str | None, quiet: bool, **kwargs: Any) -> Any:
+            if quiet and (form or columns):
+                raise UsageError("-q prints the names alone", hint="leave it out; with others: --format json -c name")
+            return function(*args, form=form or FORMATS[0], columns=columns, quiet=quiet, **kwargs)
+
+        options = (
+            click.option("-q", "--quiet", is_flag=True, help="Names only."),
+            click.option(
+                "-c",
+                "--columns",
+                shell_complete=columns_of(known),
+                help="Only these columns, comma-separated; `all` for every one.",
+            ),
+            click.option("--format", "form", type=click.Choice(FORMATS), help="table, or data with every column."),
+        )
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorate

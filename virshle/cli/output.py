@@ -14,7 +14,7 @@ import click
 
 from virshle import log
 from virshle.cli import streams
-from virshle.errors import UsageError, near
+from virshle.errors import HostError, UsageError, near
 from virshle.model.units import format_size
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def print_rows(
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(chosen)
-        writer.writerows([["" if value is None else value for value in row.values()] for row in data])
+        writer.writerows([[_csv(value) for value in row.values()] for row in data])
         click.echo(_tamed(text.getvalue()), nl=False)
     else:
         _table(chosen, [{k: _cell(k, v, bytes_in) for k, v in row.items()} for row in data])
@@ -63,6 +63,13 @@ def print_rows(
 def _tamed(text: str) -> str:
     """As it is for a program that reads it, which a terminal is not."""
     return log.printable(text) if sys.stdout.isatty() else text
+
+
+def _csv(value: Any) -> Any:
+    """As JSON has truth, and nothing for what is not known."""
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, bool) else value
 
 
 def _columns(asked: str | None, default: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -127,17 +134,14 @@ def _scalar(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-Details = Mapping[str, Any]
-
-
-def print_details(found: Details | Sequence[Details], form: str, bytes_in: Sequence[str] = ("memory", "size")) -> None:
-    """One thing with all that is known of it, or several, which are one document too."""
+def print_details(found: Sequence[Row], form: str, bytes_in: Sequence[str] = ("memory", "size")) -> None:
+    """Things with all that is known of each. As data they are a list, also where there is only one."""
     if form == "json":
         click.echo(json.dumps(found, indent=2, default=str))
     elif form == "yaml":
         click.echo(_yaml(json.loads(json.dumps(found, default=str))), nl=False)
     else:
-        for index, one in enumerate(found if isinstance(found, Sequence) else [found]):
+        for index, one in enumerate(found):
             if index:
                 click.echo()
             _print_tree(one, bytes_in, 0)
@@ -160,6 +164,20 @@ def _print_tree(found: Mapping[str, Any], bytes_in: Sequence[str], indent: int) 
                     click.echo(f"{pad}  {_cell(key, item, bytes_in)}")
         else:
             click.echo(f"{pad}{key.ljust(width)}  {_cell(key, value, bytes_in)}")
+
+
+def print_names(names: Sequence[str], done: str) -> None:
+    """The names of what a command made, a line each. Raises HostError where they cannot be written, which says that
+    it is `done` all the same; BrokenPipeError where nobody reads."""
+    try:
+        click.echo("\n".join(names))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise HostError(
+            f"{done} {', '.join(names)}, but stdout cannot be written to: {error.strerror}",
+            hint="it is done, and need not be done again",
+        ) from error
 
 
 class Bars:

@@ -28,11 +28,12 @@ _ALL = (
     *("uuid", "created", "account", "problem"),
 )
 """As `virshle.service.show.Row` has them."""
+_NONE = "no VMs; make one: v create -t tiny web --start --wait"
 
 
 @click.command(epilog="\b\nExamples:\n  v ls\n  v ls --state running -q\n  v ls --format json -c name,ssh")
 @selecting
-@formatted
+@formatted(_ALL)
 @with_node
 def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List VMs with their state."""
@@ -41,7 +42,8 @@ def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: 
 
     shown = rows(node, select(node, selection, needed=False))
     if not shown and form == "table" and not quiet:
-        click.echo("no VMs; make one: v create -t tiny web --start --wait", err=True)
+        none = "no VM matches" if selection.state or selection.account else _NONE
+        click.echo(none, err=True)
         return
     more = [column for column in ("outdated", "problem") if any(getattr(one, column) for one in shown)]
     print_rows(
@@ -55,17 +57,17 @@ def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: 
     )
 
 
-@click.command(epilog="\b\nExamples:\n  v info web\n  v info web --format json")
+@click.command(epilog="\b\nExamples:\n  v info web\n  v info web --format json | jq '.[0].disks'")
 @selecting
 @click.option("--format", "form", type=click.Choice(["table", "json", "yaml"]), default="table")
 @with_node
 def info(selection: Selection, form: str, node: Node) -> None:
-    """Show all that is known of VMs."""
+    """Show all that is known of VMs. As json or yaml it is a list, also of one VM."""
     from virshle.service.select import select
     from virshle.service.show import details
 
     found = [details(node, entry) for entry in select(node, selection)]
-    print_details(found[0] if len(found) == 1 else found, form)
+    print_details(found, form)
 
 
 @click.command(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from virshle.cli.group import Group
 from virshle.cli.image import CHECK, shown
 from virshle.cli.options import formatted, with_node
 from virshle.cli.output import print_rows
@@ -18,14 +19,14 @@ _DEFAULT = ("name", "vcpu", "memory", "disks", "built", "size", "virtual", "revi
 _COLUMNS = (*_DEFAULT, "current", "nets", "hypervisor", "from", "problem")
 
 
-@click.group()
+@click.group(cls=Group)
 def template() -> None:
     """What VMs are created from."""
 
 
 @template.command("ls", epilog="\b\nExamples:\n  v template ls\n  v template ls --check\n  v template ls --format json")
 @click.option("--check", is_flag=True, help=CHECK)
-@formatted
+@formatted(_COLUMNS)
 @with_node
 def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> None:
     """List the templates, the built-in ones and your own, and what is there of the images they boot."""

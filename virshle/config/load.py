@@ -13,13 +13,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from virshle.config.paths import Paths, find_paths
-from virshle.config.problems import cross_check, explain, problems_error, unused_keys
+from virshle.config.problems import TEXT, cross_check, explain, problems_error, unused_keys
 from virshle.config.schema import ConfigFile, ImageConfig, VmTemplate
 from virshle.errors import ConfigError, not_found
 from virshle.fs import expand, read_given
 
 BUILT_IN = "built in"
 IMPORTED = "imported"
+_THEN = ", then: v config check"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _imported(paths: Paths) -> Iterator[ImageConfig]:
 
 def _read(paths: Paths) -> str:
     try:
-        return read_given(paths.config).decode()
+        return read_given(paths.config).decode(TEXT)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
@@ -98,14 +99,14 @@ def _parse(text: str, name: str, known_images: Iterable[str] = ()) -> ConfigFile
     except (ValueError, RecursionError) as error:
         # Not all that tomllib raises is its own error: a number of 5,000 digits is Python's.
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError(f"{name} is no valid TOML: {reason}", hint="mend that line, then: v config check") from error
+        raise ConfigError(f"{name} is no valid TOML: {reason}", hint=f"mend that line{_THEN}") from error
     problems = list(cross_check(data, known_images))
     try:
         section = ConfigFile.model_validate(data)
     except ValidationError as error:
-        raise problems_error(name, [*explain(error, ConfigFile), *problems]) from error
+        raise problems_error(name, [*explain(error, ConfigFile), *problems], then=_THEN) from error
     if problems:
-        raise problems_error(name, problems)
+        raise problems_error(name, problems, then=_THEN)
     return section
 
 

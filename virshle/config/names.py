@@ -49,7 +49,9 @@ def _configured(paths: Paths, tables: Callable[[dict[str, Any]], list[dict[str, 
     for file in (_BUILT_IN, paths.config):
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             if file.is_file():
-                yield from [table["name"] for table in tables(tomllib.loads(file.read_text())) if _is_text(table)]
+                yield from [
+                    table["name"] for table in tables(tomllib.loads(file.read_text("utf-8-sig"))) if _is_text(table)
+                ]
 
 
 def _is_text(table: dict[str, Any]) -> bool:

@@ -6,46 +6,81 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import date, time
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from virshle.errors import ConfigError, near
+from virshle.model.words import choices, sentence
 
 Key = tuple[str | int, ...]
 
 
-def problems_error(name: str, problems: list[str]) -> ConfigError:
+TEXT = "utf-8-sig"
+"""How a file that a person wrote is decoded: some editors begin it with a byte order mark."""
+
+
+def problems_error(name: str, problems: list[str], *, then: str = "") -> ConfigError:
+    """`then`: what to do when the file is mended."""
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     return ConfigError(
         f"{name} has {count}",
-        hint="mend the file, then: v config check",
+        hint=f"mend {'the file' if then else name}{then}",
         details=[f"{name}: {p}" for p in problems],
     )
 
 
 def explain(error: ValidationError, model: type[BaseModel], *, secret: bool = False) -> Iterator[str]:
     """A line for each problem that the schema finds; `secret`: without the value, which may be a key."""
-    problems = error.errors(include_url=False, include_context=False)
+    problems = error.errors(include_url=False)
     around = {key[:length] for key in (problem["loc"] for problem in problems) for length in range(len(key))}
     for problem in problems:
         key: Key = problem["loc"]
         if key in around:
             continue  # only says that what is inside is wrong
-        path = dotted(key)
+        line = f"{dotted(key)}: {sentence(problem)}"
         if problem["type"] == "extra_forbidden":
-            yield f"{path}: unknown key" + maybe(str(key[-1]), _known_keys(model, key[:-1]))
-        elif problem["type"] == "missing":
-            yield f"{path}: missing"
-        else:
-            line = f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+            line += maybe(str(key[-1]), _known_keys(model, key[:-1]))
+        elif problem["type"] in ("model_type", "tuple_type"):
+            line += _written(model, key)
+        elif problem["type"] != "missing":
             shown = "" if secret else _shown(problem["input"])
-            yield line + (f" (it is {shown[:80]})" if shown and shown not in line else "")
+            told = problem["type"] == "value_error" and shown in line
+            line += f" (it is {shown[:80]})" if shown and not told else ""
+            if problem["type"] == "literal_error" and not secret:
+                line += maybe(str(problem["input"]), choices(problem["ctx"]))
+        yield line
+
+
+def _written(model: type[BaseModel], key: Key) -> str:
+    """How TOML writes a section, or a list of sections, at `key`; empty where that is none."""
+    names = [part for part in key if isinstance(part, str)]
+    if not _known_keys(model, key):
+        return ""
+    header = f"[{'.'.join(names)}]"
+    return f", written as {f'[{header}]' if _is_list(model, names) else header}"
+
+
+def _is_list(model: type[BaseModel], names: list[str]) -> bool:
+    inner: type[BaseModel] | None = model
+    annotation: Any = None
+    for name in names:
+        if inner is None or name not in inner.model_fields:
+            return False
+        annotation = inner.model_fields[name].annotation
+        inner = _section_of(annotation)
+    return typing.get_origin(annotation) is tuple
 
 
 def _shown(value: object) -> str:
+    """As TOML has it."""
     if isinstance(value, dict | list | tuple):
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date | time):
+        return value.isoformat()
     try:
         return repr(value)
     except ValueError:

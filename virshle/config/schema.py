@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from virshle.config.problems import maybe
 from virshle.model.strict import Strict
-from virshle.model.units import parse_size
+from virshle.model.units import format_size, parse_size
 from virshle.model.vm import FileName, Hypervisor, Login, Ready, Text
+from virshle.model.words import written_as
 
 NET_TYPES = ("user", "tap", "macvtap", "vhost")
-
+LEAST_MEMORY = 2**26
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 """Written `"2GiB"` and read as bytes."""
@@ -68,7 +70,13 @@ class NetOptions(Strict):
 
 def _net_type(value: object) -> object:
     """`type = "user"` is short for the table `[template.vm.net.type.user]`."""
-    return {value: {}} if isinstance(value, str) else value
+    types = f"the types are {', '.join(NET_TYPES)}"
+    if not isinstance(value, str | dict):
+        raise ValueError(f'must be text, as in type = "user"; {types}')
+    table = {value: {}} if isinstance(value, str) else value
+    for unknown in sorted(table.keys() - NET_TYPES):
+        raise ValueError(f"there is no type {unknown!r}; {types}{maybe(str(unknown), NET_TYPES)}")
+    return table
 
 
 class NetTypeTable(Strict):
@@ -95,7 +103,7 @@ class NetTemplate(Strict):
     type: Annotated[NetTypeTable, BeforeValidator(_net_type)]
 
 
-LocalPath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+LocalPath = Annotated[str, Field(min_length=1), written_as(r"[^\x00]*", "must be a path without a NUL character")]
 """`~` is the caller's home; a relative one begins in the folder of the configuration file."""
 
 
@@ -122,10 +130,16 @@ class ExtraSection(Strict):
     autostart: Any = unused("there is no node service to start VMs")
 
 
+def _enough(memory: int) -> int:
+    if memory < LEAST_MEMORY:
+        raise ValueError(f"a VM needs at least {format_size(LEAST_MEMORY)} of memory")
+    return memory
+
+
 class VmTemplate(Strict):
     name: FileName
     vcpu: Annotated[int, Field(ge=1, le=1024, strict=True)] = 1
-    vram: Annotated[Size, Field(ge=2**26)] = 2**29
+    vram: Annotated[Size, AfterValidator(_enough)] = 2**29
     uuid: str | None = unused("every VM gets a uuid of its own")
     disk: tuple[DiskTemplate, ...] = Field(min_length=1)
     net: tuple[NetTemplate, ...] = ()
@@ -149,14 +163,18 @@ class TemplateSection(Strict):
     vm: tuple[VmTemplate, ...] = ()
 
 
+_FLAKE = "must be FLAKE#ATTRIBUTE: without spaces, and not begin with -"
+_ARGUMENT = "must be the name of an argument of the Nix file: letters, digits, _, ' and -, not a digit or - first"
+
+
 class ImageConfig(Strict):
     """Exactly one source. `nix`: a flake reference. `file`: a Nix file, called with `args`. `path`: a local raw
     disk image. `builtin`: one that virshle brings."""
 
     name: FileName
-    nix: str | None = Field(default=None, pattern=r"^[^-\s\x00][^\s\x00]*$")
+    nix: Annotated[str, written_as(r"[^-\s\x00][^\s\x00]*", _FLAKE)] | None = None
     file: LocalPath | None = None
-    args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_'-]*$")], Text] = Field(default_factory=dict)
+    args: dict[Annotated[str, written_as(r"[A-Za-z_][A-Za-z0-9_'-]*", _ARGUMENT)], Text] = Field(default_factory=dict)
     path: LocalPath | None = None
     builtin: Literal["tiny", "nixos"] | None = None
 

@@ -103,10 +103,11 @@ def _check_content(path: Path, head: bytes, size: int) -> None:
             )
 
 
-def check_size(size: int, image: int, what: str) -> None:
-    """A disk is only ever grown. Raises ConfigError."""
+def check_size(size: int, image: int, what: str = "") -> None:
+    """A disk is only ever grown. `what`: the disk, for the message. Raises ConfigError."""
     if size < image:
+        whose = f"{what}: " if what else ""
         raise ConfigError(
-            f"{what}: size {format_size(size)} is smaller than its image, which has {format_size(image)}",
+            f"{whose}size {format_size(size)} is smaller than its image, which has {format_size(image)}",
             hint="a disk can only grow: give a larger size, or none",
         )

@@ -28,6 +28,10 @@ class Arch:
     debian: str
     """Debian's name of the architecture."""
     nix: str
+    ch_vcpus: int = 255
+    """cloud-hypervisor's bound, of v48 and newer (cloud-hypervisor: vmm/src/config.rs, MAX_SUPPORTED_CPUS)."""
+    emulated_vcpus: int | None = None
+    """QEMU's bound without KVM, where that is lower than its board's."""
 
 
 _EDK2 = "/usr/share/edk2"
@@ -57,6 +61,9 @@ ARCHES = {
         ),
         debian="amd64",
         nix="x86_64-linux",
+        ch_vcpus=8192,
+        # "requires kernel irqchip and X2APIC API support" (QEMU 7.2: hw/i386/pc.c, pc_machine_done).
+        emulated_vcpus=255,
     ),
     "aarch64": Arch(
         name="aarch64",

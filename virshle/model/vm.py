@@ -13,18 +13,23 @@ from virshle.model.names import check_file_name, check_name
 from virshle.model.strict import Strict
 from virshle.model.units import LARGEST
 from virshle.model.version import LARGEST_ID, MOST_VCPUS, VERSION
+from virshle.model.words import written_as
 
 VmName = Annotated[str, AfterValidator(check_name)]
 FileName = Annotated[str, AfterValidator(check_file_name)]
 
-Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Text = Annotated[str, written_as(r"[^\x00]*", "must not hold a NUL character")]
 """What may be part of a command, or of a script."""
 
 Hypervisor = Literal["auto", "cloud-hypervisor", "qemu"]
 Ready = Literal["guest", "ssh"]
 
 
-PublicKey = Annotated[str, Field(pattern=r"^(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]+$", max_length=16384)]
+PublicKey = Annotated[
+    str,
+    Field(max_length=16384),
+    written_as(r"(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]+", "must be one line of a .pub file, as in ssh-ed25519 AAAA... me"),
+]
 """One line of an authorized_keys file."""
 
 
@@ -53,7 +58,7 @@ class Disk(Strict):
 class Net(Strict):
     name: FileName
     type: Literal["user"]
-    mac: str = Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
+    mac: Annotated[str, written_as(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "must be a MAC, as in 02:00:00:00:00:01")]
 
 
 class KernelBoot(Strict):
@@ -62,7 +67,7 @@ class KernelBoot(Strict):
     kind: Literal["kernel"] = "kernel"
     kernel: Inside
     initrd: Inside
-    cmdline: str = Field(pattern=r"^[^\x00\n]*$")
+    cmdline: Annotated[str, written_as(r"[^\x00\n]*", "must be one line, without a NUL character")]
 
 
 class FirmwareBoot(Strict):
@@ -122,7 +127,9 @@ class Origin(Strict):
 
 
 LOGIN = r"[a-z_][a-z0-9_-]{0,31}"
-Login = Annotated[str, Field(pattern=f"^{LOGIN}$")]
+Login = Annotated[
+    str, written_as(LOGIN, "must be the name of a user: 1 to 32 of a-z, 0-9, _ and -, no digit or - at its beginning")
+]
 """The name of a user in a guest."""
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -33,6 +33,9 @@ POLL = 0.02
 
 _Begun = tuple[Step, Plan, host.Started | None]
 
+_TAIL = 2**16
+"""Bytes of a log's end among which its last lines are."""
+NOTHING: Mapping[Path, int] = {}
 SIDE_BY_SIDE = 8
 """Short commands, each of another plan, that run at the same time."""
 
@@ -48,6 +51,8 @@ class Apply:
         self._done: list[tuple[Step, Plan]] = []
         self._locks: dict[str | None, list[Lock]] = {}
         self._untold: dict[Path, list[str]] = {}
+        self._began: dict[Path, int] = {}
+        """Bytes that each log had before a command began that writes to it: what was there is of an earlier run."""
 
     def hold(self, lock: Lock, subject: str | None = None) -> None:
         """Keeps the lock until the end of the context, and hands it to the short commands of that subject's plans
@@ -92,8 +97,11 @@ class Apply:
         locks = [lock.fd for subject in (None, plan.subject) for lock in self._locks.get(subject, ()) if lock.fd >= 0]
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         _note(plan, f"# {now} {log.one_line(step.why)}\n{step.shell()}\n", self._untold)
+        if isinstance(step, Run):
+            for file in step.logs:
+                self._began.setdefault(file, _size(file))
         with self._failure_noted(step, plan):
-            return begin(step, locks, progress)
+            return begin(step, locks, progress, self._began)
 
     def _end(self, step: Step, plan: Plan, started: host.Started | None) -> None:
         if started is not None:
@@ -111,7 +119,7 @@ class Apply:
             yield
         except Exception as error:
             if isinstance(step, Run) and isinstance(error, VirshleError):
-                error.details += _tails(step.logs)
+                error.details += _tails(step.logs, self._began)
             # What a VMM answers is in it, and none of that may become a line to be pasted.
             said = log.printable(str(error)).replace("\n", "\n#   ")
             _note(plan, f"# failed: {said}\n", self._untold)
@@ -200,7 +208,7 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def begin(step: Step, locks: list[int], progress: Progress) -> host.Started | None:
+def begin(step: Step, locks: list[int], progress: Progress, began: Mapping[Path, int] = NOTHING) -> host.Started | None:
     """Makes one step, or starts its command if that is a short one. Commands and requests show themselves; files and
     waits are shown here."""
     log.why(step.why)
@@ -217,7 +225,7 @@ def begin(step: Step, locks: list[int], progress: Progress) -> host.Started | No
                 write_atomic(step.path, step.text, step.mode, lasting=step.lasting)
         case Wait():
             log.command(step.shell())
-            wait(step, progress)
+            wait(step, progress, began)
     return None
 
 
@@ -248,7 +256,7 @@ def followed(
     return result
 
 
-def wait(step: Wait, progress: Progress | None = None) -> float:
+def wait(step: Wait, progress: Progress | None = None, began: Mapping[Path, int] = NOTHING) -> float:
     """Seconds it took. Raises TimedOutError, or HostError when the fatal condition came true."""
     teller, title = progress or Silent(), f"waiting for {step.why}"
     started = asked = time.monotonic()
@@ -257,11 +265,13 @@ def wait(step: Wait, progress: Progress | None = None) -> float:
             took = time.monotonic() - started
             if step.fatal is not None and step.fatal.holds() and not step.until.holds():
                 raise HostError(
-                    f"gave up waiting for {step.why}: {step.fatal_why}", hint=step.hint, details=_tails(step.logs)
+                    f"gave up waiting for {step.why}: {step.fatal_why}",
+                    hint=step.hint,
+                    details=_tails(step.logs, began),
                 )
             if took >= step.timeout:
                 message = f"gave up waiting for {step.why} after {step.timeout:g} s"
-                raise TimedOutError(message, hint=step.hint, details=_tails(step.logs))
+                raise TimedOutError(message, hint=step.hint, details=_tails(step.logs, began))
             if step.again is not None and time.monotonic() - asked >= step.every:
                 _ask_again(step.again)
                 asked = time.monotonic()
@@ -287,10 +297,21 @@ def _patience(took: float, timeout: float) -> float:
     return max(PATIENCE, min(took / 4, timeout - took))
 
 
-def _tails(files: tuple[Path, ...]) -> list[str]:
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _tails(files: tuple[Path, ...], began: Mapping[Path, int]) -> list[str]:
+    """The last lines of each, but none from before it `began`; of one that was cut since then all is new."""
     lines = []
     for file in files:
         with suppress(OSError):
-            last = read_end(file).splitlines()[-12:]
+            new = _size(file) - began.get(file, 0)
+            last = (read_end(file, min(new, _TAIL)) if new >= 0 else read_end(file)).splitlines()[-12:]
+            if not last:
+                continue
             lines += [f"last lines of {file}:", *(f"  {log.printable(line)}" for line in last)]
     return lines

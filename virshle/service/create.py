@@ -19,13 +19,12 @@ from virshle.model.vm import User, Vm
 from virshle.plan import Plan, Step, run
 from virshle.service.image import ensure_built, hold_images, image_source
 from virshle.service.node import Entry, Node
+from virshle.service.template import check_template
 from virshle.store.astray import move_back
 from virshle.store.change import claim, commit, stage, write_definition
 from virshle.store.read import link_owner, links
-from virshle.template import Identity, Source, define, disk_size, unsupported_nets
+from virshle.template import Identity, Source, define, disk_size
 from virshle.userdata import UserData, key_file, make_key, personal_keys, read_key, read_user_data
-from virshle.vmm.account import vmm_user
-from virshle.vmm.choose import check_hypervisor
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ def create(node: Node, order: Order) -> list[Vm]:
     node.layout.check_state()
     node.layout.check_sockets()
     template = node.config.template(order.template)
-    unsupported_nets(template)
-    check_hypervisor(template.hypervisor, vmm_user())
+    check_template(node, template)
     _check_names(node, order)
     user_data = _user_data(order)
     firmware = node.config.local(template.firmware) if template.firmware else None
@@ -54,7 +52,8 @@ def create(node: Node, order: Order) -> list[Vm]:
         ensure_built(node, image)
     with node.apply() as apply:
         hold_images(node, apply, images, shared=True)
-        sources = [_source(node, template, disk) for disk in template.disk]
+        sources = [_source(node, disk) for disk in template.disk]
+        _check_sizes(template, sources)
         need_space(node.paths.state, _copied(sources), order.count)
         with node.registry() as entries:
             apply(Plan("key", make_key(node.layout.keys)))
@@ -134,18 +133,20 @@ def _user_data(order: Order) -> _Told:
     return {"users": data.users(), "account": data.account.uuid if data.account else None}
 
 
-def _source(node: Node, template: VmTemplate, disk: DiskTemplate) -> Source:
-    what = f"template {template.name!r}, disk {disk.name!r}"
+def _source(node: Node, disk: DiskTemplate) -> Source:
     if disk.image is not None:
-        source = image_source(node, disk.image)
-    elif disk.path is not None:
-        path = node.config.local(disk.path)
-        source = Source(path, check_image(path), str(path))
-    else:
+        return image_source(node, disk.image)
+    if disk.path is None:
         return Source(None, disk.size or 0, "empty")
-    if disk.size is not None:
-        check_size(disk.size, source.size, what)
-    return source
+    path = node.config.local(disk.path)
+    return Source(path, check_image(path), str(path))
+
+
+def _check_sizes(template: VmTemplate, sources: Sequence[Source]) -> None:
+    """Again, now that what was not built is. Raises ConfigError."""
+    for disk, source in zip(template.disk, sources, strict=True):
+        if disk.size is not None:
+            check_size(disk.size, source.size, f"template {template.name!r}, disk {disk.name!r}")
 
 
 def _keys(node: Node) -> list[str]:

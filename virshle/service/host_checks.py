@@ -17,7 +17,7 @@ from virshle.model.arch import Arch
 from virshle.vmm.account import may_open
 from virshle.vmm.ch_config import has
 from virshle.vmm.cloud_hypervisor import PROGRAM, CloudHypervisor, find_firmware
-from virshle.vmm.kvm import kvm_problem
+from virshle.vmm.kvm import kvm_module, kvm_problem
 from virshle.vmm.landlock import landlock_works
 from virshle.vmm.qemu import VSOCK, version
 from virshle.vmm.qemu import find_firmware as find_qemu_firmware
@@ -114,7 +114,9 @@ def _kvm(arch: Arch, user: str | None) -> Check:
     if "may not be opened" in problem:
         remedy = f"usermod -aG kvm {user or '$USER'}; chgrp kvm /dev/kvm; chmod 660 /dev/kvm"
         return Check("KVM", "limited", found, remedy)
-    return Check("KVM", "limited", found, "modprobe kvm_intel or kvm_amd; else turn virtualisation on in its setup")
+    module = kvm_module()
+    setup = "turn virtualisation (VT-x, AMD-V) on in the machine's setup; in a VM, on its host"
+    return Check("KVM", "limited", found, f"modprobe {module}" if module else setup)
 
 
 def _cloud_hypervisor(user: str | None) -> Check:

@@ -46,6 +46,15 @@ def _is_current(node: Node, image: ImageConfig) -> bool:
     return found is not None and (record is None or record.store_path == str(found.store_path))
 
 
+def known_size(node: Node, name: str) -> int | None:
+    """Bytes of its disk; None where it is built first. Raises as `image_source`."""
+    image = node.config.image(name)
+    if image.path is not None:
+        return check_image(node.config.local(image.path))
+    there = built(name, node.layout.image(name)) if _is_current(node, image) else None
+    return _size(name, there) if there else None
+
+
 def is_imported(node: Node, name: str) -> bool:
     return node.config.origins["image", name] == IMPORTED
 

@@ -179,6 +179,9 @@ class Store:
         for uuid in owners:
             if folder := self.astray(uuid):
                 raise _renamed(word, folder, self.layout.vm(uuid))
+        if kind in ("id", "uuid") or word.isdecimal():
+            what = "uuid" if kind == "uuid" else "number"
+            raise NotFoundError(f"no VM with the {what} {word}", hint="`v ls` lists them")
         raise not_found("VM", word, [entry.name for entry in entries], hint="`v ls` lists them")
 
     def _linked(self, word: str, kind: str) -> Iterator[UUID]:
@@ -342,9 +345,12 @@ def _read_all(handle: int) -> bytes:
 
 
 def _explain(error: ValidationError) -> str:
+    from virshle.model.words import sentence
+
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return f"vm.json: {where}: {first['msg']}" if where else f"vm.json: {first['msg']}"
+    words = sentence(first).replace("a table", "an object")
+    return f"vm.json: {where}: {words}" if where else f"vm.json: {words}"
 
 
 def unfinished_images(layout: Layout) -> list[Path]:

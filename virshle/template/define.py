@@ -45,8 +45,7 @@ def unsupported_nets(template: VmTemplate) -> None:
     for net in template.net:
         if net.type.kind not in SUPPORTED_NETS:
             raise ConfigError(
-                f"template {template.name!r}: net {net.name!r} is of type {net.type.kind}, "
-                "which virshle cannot make yet",
+                f"net {net.name!r} is of type {net.type.kind}, which virshle cannot make yet",
                 hint=f'use type = "user" (the net types it can make: {", ".join(SUPPORTED_NETS)})',
             )
 

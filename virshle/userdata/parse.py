@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, ValidationError
 
-from virshle.config.problems import explain, problems_error, unused_keys
+from virshle.config.problems import TEXT, explain, problems_error, unused_keys
 from virshle.errors import ConfigError, NotFoundError
 from virshle.fs import read_given
 from virshle.model.strict import Strict
@@ -40,14 +40,14 @@ class UserData(Strict):
 def read_user_data(path: Path) -> tuple[UserData, list[str]]:
     """With a warning for each key that has no effect. Raises ConfigError with every problem, NotFoundError."""
     try:
-        data = tomllib.loads(read_given(path).decode())
+        data = tomllib.loads(read_given(path).decode(TEXT))
         read = UserData.model_validate(data)
     except FileNotFoundError:
         raise NotFoundError(f"there is no user data file {path}", hint="give an existing one with -u") from None
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="look at its permissions") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="give a readable file with -u") from error
     except ValidationError as error:
         raise problems_error(str(path), list(explain(error, UserData, secret=True))) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no valid TOML: {error}", hint="mend that line") from error
+        raise ConfigError(f"{path} is no valid TOML: {error}", hint=f"mend that line of {path}") from error
     return read, [f"{path}: {line}" for line in unused_keys(read)]

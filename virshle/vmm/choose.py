@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from virshle.errors import VirshleError
+from virshle.errors import ConfigError, VirshleError
 from virshle.vmm.cloud_hypervisor import CloudHypervisor, api_socket
 from virshle.vmm.driver import Choice, Driver, Launch, Place
 from virshle.vmm.qemu import Qemu, socket
@@ -18,28 +18,48 @@ if TYPE_CHECKING:
 _DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (CloudHypervisor(), Qemu())}
 
 
-def check_hypervisor(wanted: str, user: str | None) -> None:
+EVERY_VMM = 128
+"""As many processors as every VMM gives a VM; which gives more is asked only of those who want more."""
+
+
+def check_hypervisor(wanted: str, user: str | None, vcpu: int = 1) -> None:
     """Before a VM is made. Raises ConfigError where nothing on this host could run it."""
     if wanted != "auto":
-        _DRIVERS[wanted].available(user)
+        _able(_DRIVERS[wanted], user, vcpu)
         return
     try:
-        CloudHypervisor().available(user)
+        _able(CloudHypervisor(), user, vcpu)
     except VirshleError as problem:
         with _nor(problem):
-            Qemu().available(user)
+            _able(Qemu(), user, vcpu)
+
+
+def _able(driver: Driver, user: str | None, vcpu: int) -> None:
+    driver.available(user)
+    if vcpu <= EVERY_VMM:
+        return
+    most = driver.most_vcpus(user)
+    if most is not None and vcpu > most:
+        raise ConfigError(
+            f"{driver.name} gives a VM at most {most} processors on this host, not {vcpu}", hint="make vcpu smaller"
+        )
 
 
 def choose(vm: Vm, user: str | None) -> Choice:
     """`auto` takes cloud-hypervisor wherever it can run this VM, and says why where it cannot. `user`: the VMM's.
     Raises ConfigError."""
     if vm.hypervisor != "auto":
-        return _DRIVERS[vm.hypervisor].choose(vm, user)
+        return _choose(_DRIVERS[vm.hypervisor], vm, user)
     try:
-        return CloudHypervisor().choose(vm, user)
+        return _choose(CloudHypervisor(), vm, user)
     except VirshleError as problem:
         with _nor(problem):
-            return replace(Qemu().choose(vm, user), instead=problem.message)
+            return replace(_choose(Qemu(), vm, user), instead=problem.message)
+
+
+def _choose(driver: Driver, vm: Vm, user: str | None) -> Choice:
+    _able(driver, user, vm.vcpu)
+    return driver.choose(vm, user)
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from virshle.exec import run as run_now
 from virshle.exec.run import missing
 from virshle.fs import read_end
 from virshle.model.arch import Arch, host_arch
+from virshle.model.version import MOST_VCPUS
 from virshle.plan import Call, Gone, Replies, Step, Wait
 from virshle.rpc import Http, Vsock
 from virshle.vmm.account import own_path
 from virshle.vmm.ch_config import GUEST_CID, OLDEST, Version, notify_socket, vm_config, vsock
 from virshle.vmm.driver import ANSWER_SECONDS, Choice, Launch, Machine, Place, Terminal, Told, Vmm
-from virshle.vmm.kvm import kvm_problem
+from virshle.vmm.kvm import kvm_problem, kvm_vcpus
 from virshle.vmm.landlock import landlock_works
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class CloudHypervisor:
                 f"{PROGRAM} needs KVM: {problem}", hint='use hypervisor = "qemu", which can do without; or `v doctor`'
             )
         return program, found
+
+    def most_vcpus(self, user: str | None) -> int | None:
+        return min(host_arch().ch_vcpus, kvm_vcpus() or MOST_VCPUS)
 
     def choose(self, vm: Vm, user: str | None) -> Choice:
         program, found = self.available(user)

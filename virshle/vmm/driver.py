@@ -117,6 +117,9 @@ class Driver(Protocol):
     @property
     def name(self) -> str: ...
 
+    def most_vcpus(self, user: str | None) -> int | None:
+        """How many processors it gives one VM on this host; None where it does not say. Raises as `available`."""
+
     def available(self, user: str | None) -> object:
         """Raises ConfigError where it runs no VM at all on this host, saying what is missing. `user`: the VMM's."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 from virshle.model.arch import Arch
@@ -25,3 +27,27 @@ def kvm_problem(
     if not may_open(user, device):
         return f"{device} may not be opened by {user or 'this user'} (is it in group kvm, and {device} of that group?)"
     return ""
+
+
+def kvm_module(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The kernel's module for this processor; empty where it shows neither of the two ways to run guests."""
+    flags = " ".join(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
+    return "kvm_intel" if "vmx" in flags else "kvm_amd" if "svm" in flags else ""
+
+
+_CHECK_EXTENSION, _MAX_VCPUS = 0xAE03, 66
+"""linux/kvm.h: KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS."""
+
+
+def kvm_vcpus(device: Path = Path("/dev/kvm")) -> int | None:
+    """How many processors this kernel gives one VM; None where it cannot be asked."""
+    try:
+        handle = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return fcntl.ioctl(handle, _CHECK_EXTENSION, _MAX_VCPUS) or None
+    except OSError:
+        return None
+    finally:
+        os.close(handle)

@@ -19,7 +19,7 @@ from virshle.plan import Call, Gone, Replies, Step, Wait, run, whole
 from virshle.rpc import Qmp, Vsock
 from virshle.vmm.account import may_open, own_path
 from virshle.vmm.driver import ANSWER_SECONDS, Choice, Launch, Machine, Place, Terminal, Told, Vmm
-from virshle.vmm.kvm import kvm_problem
+from virshle.vmm.kvm import kvm_problem, kvm_vcpus
 
 if TYPE_CHECKING:
     from virshle.model.vm import FirmwareBoot, KernelBoot, Vm
@@ -62,6 +62,12 @@ class Qemu:
         if program is None:
             raise missing(arch.qemu)
         return own_path(program, user)
+
+    def most_vcpus(self, user: str | None) -> int | None:
+        arch = host_arch()
+        bound = arch.emulated_vcpus if kvm_problem(arch, user) else kvm_vcpus()
+        known = [most for most in (board_vcpus(self.available(user), arch.machine), bound) if most is not None]
+        return min(known, default=None)
 
     def choose(self, vm: Vm, user: str | None) -> Choice:
         program = self.available(user)
@@ -185,6 +191,16 @@ def version(program: str) -> str:
     said = run_now(Command((program, "--version"), timeout=20)).stdout
     hit = re.search(r"version (\d+(?:\.\d+)+)", said)
     return hit[1] if hit else "unknown"
+
+
+@functools.cache
+def board_vcpus(program: str, machine: str) -> int | None:
+    """How many processors its board has room for, which it says to who asks for too many (QEMU 7.2:
+    hw/core/machine-smp.c); None where it does not. Raises HostError where it does not run."""
+    argv = (program, "-machine", f"{machine},accel=tcg", "-smp", "100000", "-display", "none", "-nodefaults")
+    said = run_now(Command(argv, timeout=20), check=False).stderr
+    hit = re.search(r"max CPUs supported by machine '[^']*' is (\d+)", said)
+    return int(hit[1]) if hit else None
 
 
 def find_firmware(arch: Arch) -> tuple[Path, Path]:

@@ -6,7 +6,9 @@ import io
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from tests.unit.cli.conftest import V
@@ -258,10 +260,48 @@ def test_who_answers_no_deletes_nothing(guest: Guest, v: V, monkeypatch: pytest.
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     ran = v("delete", "--all")
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (130, "")
     assert "Delete 2 VMs for good: db-1, db-2?" in ran.err
-    assert "error: nothing was deleted" in ran.err
+    assert ran.err.endswith("nothing was deleted\n")
     assert _names(v) == ["db-1", "db-2"]
+
+
+def test_one_is_asked_for_as_many_are_unless_it_is_said(guest: Guest, v: V, monkeypatch: pytest.MonkeyPatch) -> None:
+    v("create", "-t", "t", "db", "-n", "2")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    ran = v("delete", "db-1")
+    assert ran.code == 130
+    assert "Delete the VM for good: db-1?" in ran.err
+    assert _names(v) == ["db-1", "db-2"]
+    assert v("delete", "db-1", "-y").code == 0
+    assert _names(v) == ["db-2"]
+
+
+def test_a_script_is_not_asked_for_one(guest: Guest, v: V) -> None:
+    v("create", "-t", "t", "web")
+    assert v("delete", "web") == (0, "", "deleted web\n")
+
+
+@pytest.mark.parametrize(("error", "code"), [(OSError(28, "No space left on device"), 6), (BrokenPipeError(), 141)])
+def test_who_cannot_be_told_the_names_has_the_vms_and_they_run(
+    error: OSError, code: int, guest: Guest, v: V, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo = click.echo
+
+    def full(*words: Any, **more: Any) -> None:
+        if not more.get("err"):
+            raise error
+        echo(*words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(click, "echo", full)
+        ran = v("create", "-t", "t", "web", "--start")
+    assert ran.code == code
+    assert "created web (1) from t\nstarted web\n" in ran.err
+    if code == 6:
+        assert "error: created web, but stdout cannot be written to: No space left on device\n" in ran.err
+    assert v("ls", "-c", "name,state", "--format", "csv").out == "name,state\nweb,running\n"
 
 
 def test_who_answers_yes_deletes_them(guest: Guest, v: V, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,14 @@ class Ask:
         ("v completion ", ["bash", "zsh", "fish"]),
         ("v ls --fo", ["--format"]),
         ("v ls --format y", ["yaml"]),
+        ("v ls -c st", ["state"]),
+        ("v ls -c name,st", ["name,state"]),
+        ("v ls -c state,st", []),
+        ("v image ls -c b", ["built"]),
+        ("v template ls --columns vc", ["vcpu"]),
+        ("v config show -c fr", ["from"]),
+        ("v doctor -c re", ["remedy"]),
+        ("v image list --fo", ["--format"]),
     ],
 )
 def test_words_complete(line: str, words: list[str], ask: Ask) -> None:
@@ -95,16 +103,23 @@ def test_a_host_without_state_has_no_vms(ask: Ask, layout: Layout, monkeypatch: 
     assert ask("v start ") == []
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("shell", "lines"),
+    [
+        ("bash", ["complete -o nosort -F _v_completion v virshle"]),
+        ("zsh", ["#compdef v virshle", "compdef _v_completion v virshle"]),
+        ("fish", ["--command v --command virshle "]),
+    ],
+)
 @pytest.mark.parametrize("program", ["v", "virshle"])
-def test_the_script_of_each_shell_asks_the_program_it_is_of(
-    shell: str, program: str, v: V, monkeypatch: pytest.MonkeyPatch
+def test_the_script_of_each_shell_completes_both_names(
+    shell: str, lines: list[str], program: str, v: V, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("click.core._detect_program_name", lambda: program)
     ran = v("completion", shell)
     assert (ran.code, ran.err) == (0, "")
     assert f"{COMPLETE}={shell}_complete" in ran.out
-    assert f"_{program}_completion" in ran.out
+    assert all(line in ran.out for line in lines)
     assert shlex.split(ran.out.replace("'", ""), comments=True)
 
 

@@ -25,7 +25,7 @@ ODD = {
     "a byte of no character": {"origin": {"source": "\udcff", "image": None}},
     "lines": {"template": "x\n2  fake  running", "origin": {"source": "\x1b[2J\n"}},
 }
-SAID = ("error: ", "Usage: ", "warning: ")
+SAID = ("error: ", "warning: ")
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())

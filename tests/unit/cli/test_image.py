@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,18 @@ def test_of_several_updates_each_failure_is_told_and_the_others_done(
     assert "error: file: image 'file' is a file" in ran.err
     assert "updated tiny" in ran.err
     assert "1 of 2 failed" in ran.err
+
+
+def test_on_a_terminal_an_image_is_deleted_only_when_that_is_said(
+    layout: Layout, v: V, monkeypatch: pytest.MonkeyPatch, host: FakeHost
+) -> None:
+    folder = layout.image("own")
+    folder.mkdir()
+    (folder / "disk.raw").write_bytes(bytes(512))
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    ran = v("image", "delete", "own")
+    assert (ran.code, ran.err.endswith("nothing was deleted\n"), folder.exists()) == (130, True, True)
+    assert "Delete the image for good: own?" in ran.err
+    assert v("image", "rm", "own", "--yes").code == 0
+    assert not folder.exists()

@@ -105,7 +105,7 @@ def test_a_broken_vm_adds_its_problem(two: None, layout: Layout, v: V) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
     out = v("ls").out.splitlines()
     assert out[0].split()[-1] == "PROBLEM"
-    assert "Invalid JSON" in out[-1]
+    assert "it is no JSON" in out[-1]
     assert v("ls").code == 0
 
 
@@ -118,6 +118,43 @@ def test_a_table_makes_control_characters_visible(layout: Layout, v: V, monkeypa
     assert len(out.splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--id", "9"], "number 9"),
+        (["9"], "number 9"),
+        (["--uuid", "1234"], "uuid 1234"),
+        (["--id", "wbe"], "number wbe"),
+    ],
+)
+def test_a_number_or_a_uuid_of_no_vm_is_told_as_such(words: list[str], what: str, two: None, v: V) -> None:
+    ran = v("info", *words)
+    assert (ran.code, ran.err) == (4, f"error: no VM with the {what}\nhint: `v ls` lists them\n")
+
+
+def test_a_state_that_no_vm_is_in_is_told_as_such(two: None, v: V) -> None:
+    assert v("ls", "--state", "paused") == (0, "", "no VM matches\n")
+    assert v("ls", "--state", "paused", "--format", "json") == (0, "[]\n", "")
+    assert v("ls", "--account", str(uuid_of("x"))) == (0, "", "no VM matches\n")
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_details_are_a_list_of_one_as_of_many(form: str, two: None, v: V) -> None:
+    one, other = (v("info", name, "--format", form).out for name in ("web", "db"))
+    both = v("info", "web", "db", "--format", form).out
+    if form == "json":
+        assert json.loads(both) == json.loads(one) + json.loads(other)
+    else:
+        assert both == one + other
+        assert one.startswith("- ")
+
+
+def test_truth_is_the_same_word_in_all_data(two: None, v: V) -> None:
+    assert "outdated: false" in v("ls", "web", "-c", "outdated", "--format", "yaml").out
+    assert '"outdated": false' in v("ls", "web", "-c", "outdated", "--format", "json").out
+    assert v("ls", "web", "-c", "outdated", "--format", "csv").out == "outdated\nfalse\n"
+
+
 def test_an_unknown_vm_is_not_found_with_the_near_match(two: None, v: V) -> None:
     ran = v("info", "wbe")
     assert (ran.code, ran.out) == (4, "")
@@ -125,7 +162,7 @@ def test_an_unknown_vm_is_not_found_with_the_near_match(two: None, v: V) -> None
 
 
 def test_info_tells_all_in_each_format(two: None, v: V) -> None:
-    found = json.loads(v("info", "web", "--format", "json").out)
+    (found,) = json.loads(v("info", "web", "--format", "json").out)
     assert found["name"] == "web"
     assert found["disks"][0]["size"] == 2**20
     assert "1MiB" in v("info", "web").out
@@ -193,3 +230,10 @@ def test_a_layout_elsewhere_is_not_looked_at(layout: Layout, v: V) -> None:
         folder.mkdir(parents=True)
     put_vm(other, make_vm("elsewhere"))
     assert v("ls", "-q").out == ""
+
+
+def test_a_value_of_the_configuration_is_shown_as_the_file_has_it(layout: Layout, v: V) -> None:
+    disk = '[[template.vm.disk]]\nname = "os"\npath = "/x"\nreadonly = true\n'
+    layout.paths.config.write_text(f'[[template.vm]]\nname = "x"\n{disk}')
+    for form, shown in (("table", "  true  "), ("csv", ",true,"), ("json", '"value": true')):
+        assert shown in v("config", "show", "--format", form).out

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.cli.conftest import V
 from virshle import __version__, errors
+from virshle.cli.usage import HARMING
 from virshle.errors import VirshleError
 from virshle.service.node import Node
 
@@ -33,16 +34,85 @@ def test_every_verb_has_help_with_an_example(verb: str, v: V) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "near"),
-    [(["strat"], "start"), (["vm", "delet"], "delete"), (["templates"], "template"), (["image", "bild"], None)],
+    ("words", "hint"),
+    [
+        (["strat"], "did you mean start?"),
+        (["sotp"], "did you mean stop?"),
+        (["vm", "delet"], "did you mean delete?"),
+        (["templates"], "here it is: v template ls"),
+        (["launch"], "here it is: v create -t TEMPLATE NAME --start --wait"),
+        (["vm", "shell"], "here it is: v ssh VM [CMD]"),
+        (["image", "bild"], "did you mean build?"),
+        (["template", "rm"], "templates are in the configuration file, which v config show names"),
+        (["xyzzy"], "v --help lists the commands"),
+    ],
 )
-def test_an_unknown_command_is_a_usage_error_with_the_near_match(words: list[str], near: str | None, v: V) -> None:
-    ran = v(*words)
+def test_an_unknown_command_is_a_usage_error_with_what_was_meant(words: list[str], hint: str, v: V) -> None:
+    ran = v(*words, "x")
+    path = " ".join(["v", *words[:-1]])
+    assert ran == (2, "", f"error: {path} has no command {words[-1]!r}\nhint: {hint}\n")
+
+
+@pytest.mark.parametrize("word", ["restore", "recover", "release", "renew", "step", "prune", "detect", "ge", "pull"])
+def test_no_verb_that_harms_is_proposed_for_a_word_that_may_mean_another(word: str, v: V) -> None:
+    for group in ([], ["vm"], ["image"]):
+        hint = v(*group, word).err.splitlines()[-1]
+        assert not HARMING & set(hint.replace("?", "").split()), hint
+
+
+@pytest.mark.parametrize("words", ["node serve", "peer ls", "vm ensure --net", "vm update", "vm ch-info", "vm config"])
+def test_a_command_of_the_first_virshle_that_is_not_there_yet_says_so(words: str, v: V) -> None:
+    ran = v(*words.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert "yet, which the first virshle had" in ran.err
+    assert ran.err.splitlines()[-1].startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        ("ls --json", "v ls has no option --json", "v ls --format json"),
+        ("image ls --yaml", "v image ls has no option --yaml", "v image ls --format yaml"),
+        ("info web -o json", "v info has no option -o", "v info --format json"),
+        ("create -t tiny --memory 2G", "v create has no option --memory", "a template says it: "),
+        ("ls --peer x", "v ls has no option --peer", "there are no other nodes yet"),
+        ("ls --stat x", "v ls has no option --stat", "did you mean --state?"),
+        ("ls --xyzzy", "v ls has no option --xyzzy", "v ls --help"),
+        ("create", "v create: missing option '-t' / '--template'", "v create --help"),
+        (
+            "create -t tiny -n 0",
+            "v create: invalid value for '-n' / '--count': '0' is no whole number from 1 to 1000",
+            "",
+        ),
+        ("start web --timeout x", "'x' is no whole number from 0 to 86400", "v start --help"),
+        ("logs", "v logs: missing argument 'VM'", "v logs --help"),
+        ("ls -q --format json", "-q prints the names alone", "--format json -c name"),
+        ("image ls -q -c size", "-q prints the names alone", ""),
+    ],
+)
+def test_a_wrong_command_line_is_told_as_every_error_is(words: str, error: str, hint: str, v: V) -> None:
+    ran = v(*words.split())
+    assert (ran.code, ran.out) == (2, "")
+    first, second = ran.err.splitlines()
+    assert first.startswith("error: ")
+    assert error in first
+    assert second.startswith("hint: ")
+    assert hint in second
+
+
+def test_a_noun_alone_is_a_question_for_its_help(v: V) -> None:
+    ran = v("image")
     assert ran.code == 2
-    assert ran.out == ""
-    assert "No such command" in ran.err
-    if near:
-        assert f"Did you mean {near}" in ran.err
+    assert "Usage: v image" in ran.err + ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "same"), [("image list", "image ls"), ("template list", "template ls"), ("image rm", "image delete")]
+)
+def test_every_noun_has_the_other_names_of_its_verbs(words: str, same: str, v: V) -> None:
+    ran = v(*words.split(), "--help")
+    assert ran.code == 0
+    assert ran.out.partition("\n")[2] == v(*same.split(), "--help").out.partition("\n")[2]
 
 
 @pytest.mark.parametrize(

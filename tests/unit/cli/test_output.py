@@ -37,7 +37,7 @@ def test_json_and_yaml_hold_the_values_as_they_are(capsys: pytest.CaptureFixture
 
 def test_details_are_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
     print_details(
-        {"name": "web", "memory": 2**30, "boot": {"kind": "k"}, "disks": [{"name": "os", "size": 512}]}, "table"
+        [{"name": "web", "memory": 2**30, "boot": {"kind": "k"}, "disks": [{"name": "os", "size": 512}]}], "table"
     )
     assert capsys.readouterr().out == (
         "name    web\nmemory  1GiB\nboot:\n  kind  k\ndisks:\n  name  os\n  size  512B\n"

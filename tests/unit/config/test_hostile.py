@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.hostile import FILES, VALUES, WORDS, json_values, toml
-from tests.unit.support import KEY, make_vm, uuid_of
+from tests.unit.support import FOREIGN, KEY, make_vm, uuid_of
 from virshle.config.load import load
 from virshle.config.paths import Paths
 from virshle.config.schema import ConfigFile, ImageConfig, VmTemplate
@@ -58,6 +58,9 @@ def _load(paths: Paths, text: str) -> None:
     except ConfigError as error:
         assert error.hint
         assert "Traceback" not in "\n".join(error.details)
+        for line in error.details:
+            # Without the value, which may say anything.
+            assert not FOREIGN.search(line.partition(" (it is ")[0]), line
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -96,7 +99,8 @@ def test_no_user_data_is_more_than_wrong(where: tuple[Any, ...], value: Any, pat
     file.write_bytes("".join(f"{key} = {toml(item)}\n" for key, item in data.items()).encode(errors="replace"))
     try:
         read, _ = read_user_data(file)
-    except ConfigError:
+    except ConfigError as error:
+        assert not FOREIGN.search("\n".join(error.details)), error.details
         return
     for user in read.users():
         assert user.name.isascii()

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.unit.support import told
+from tests.unit.support import FOREIGN, told
 from virshle.config.load import BUILT_IN, Config, load, provenance
 from virshle.config.paths import Paths
 from virshle.errors import ConfigError, NotFoundError
@@ -162,9 +163,10 @@ def test_problems_are_all_told_at_once_with_their_keys(paths: Paths) -> None:
             "tempalte: unknown key; did you mean template?",
             "template.vm[0].vcpus: unknown key; did you mean vcpu?",
             "template.vm[0].vram: '2GB' is no size: write a whole number and B, KiB, MiB, GiB or TiB, as in \"2GiB\"",
-            "dhcp.keaa: unknown key; did you mean kea or fake?",
+            "dhcp.keaa: unknown key; did you mean kea?",
             "template.vm[0].disk[0].image: no image named 'debain'; did you mean debian?",
-            "template.vm[0].net[0].type.tpa: unknown key; did you mean tap?",
+            "template.vm[0].net[0].type: there is no type 'tpa'; the types are user, tap, macvtap, vhost"
+            "; did you mean tap?",
             "image[0]: choose exactly one of nix, file and path",
         ]
     )
@@ -247,3 +249,77 @@ def test_paths_of_the_configuration_begin_in_its_folder(paths: Paths, monkeypatc
     assert config.local("img/a.raw") == paths.config.parent / "img/a.raw"
     assert config.local("/img/a.raw") == Path("/img/a.raw")
     assert config.local("~/a.raw") == Path.home() / "a.raw"
+
+
+_LOCAL = '[[template.vm.disk]]\nname = "os"\npath = "/x"\n'
+_NET = '[[template.vm.net]]\nname = "n"\n'
+_IMAGE = '[[image]]\nname = "i"\n'
+_WORDS = {
+    "text for a number": (
+        _VM + 'vcpu = "2"\n' + _LOCAL,
+        "vm[0].vcpu: must be a whole number, without quotes (it is '2')",
+    ),
+    "a part of a number": (
+        _VM + "vcpu = 1.5\n" + _LOCAL,
+        "vm[0].vcpu: must be a whole number, without quotes (it is 1.5)",
+    ),
+    "truth for a number": (_VM + "vcpu = true\n" + _LOCAL, "must be a whole number, without quotes (it is true)"),
+    "a day for a number": (_VM + "vcpu = 2024-05-06\n" + _LOCAL, "without quotes (it is 2024-05-06)"),
+    "too few": (_VM + "vcpu = 0\n" + _LOCAL, "vm[0].vcpu: must be 1 or more (it is 0)"),
+    "too many": (_VM + "vcpu = 1025\n" + _LOCAL, "vm[0].vcpu: must be 1024 or less (it is 1025)"),
+    "too little memory": (_VM + 'vram = "1MiB"\n' + _LOCAL, "a VM needs at least 64MiB of memory (it is '1MiB')"),
+    "a number for text": ("[[template.vm]]\nname = 5\n" + _LOCAL, "vm[0].name: must be text, in quotes (it is 5)"),
+    "text for truth": (_VM + _LOCAL + 'readonly = "maybe"\n', "must be true or false, without quotes (it is 'maybe')"),
+    "a number for truth": (_VM + _LOCAL + "readonly = 5.5\n", "must be true or false, without quotes (it is 5.5)"),
+    "an odd hypervisor": (
+        _VM + 'hypervisor = "qem"\n' + _LOCAL,
+        "vm[0].hypervisor: must be one of auto, cloud-hypervisor, qemu (it is 'qem'); did you mean qemu?",
+    ),
+    "a user of two words": (
+        _VM + 'user = "Ada L"\n' + _LOCAL,
+        "vm[0].user: must be the name of a user: 1 to 32 of a-z",
+    ),
+    "an empty path": (_VM + '[[template.vm.disk]]\nname = "os"\npath = ""\n', "disk[0].path: must not be empty"),
+    "a path with NUL": (_VM + '[[template.vm.disk]]\nname = "os"\npath = "a\\u0000"\n', "path without a NUL"),
+    "a table for a list": ('[template.vm]\nname = "a"\n', "template.vm: must be a list, written as [[template.vm]]"),
+    "text for a list": ('image = "x"\n', "image: must be a list, written as [[image]]"),
+    "texts for tables": ('image = ["x"]\n', "image[0]: must be a table, written as [[image]]"),
+    "text for a table": ("node = 'x'\n", "node: must be a table, written as [node]"),
+    "no disks": (_VM + "disk = []\n", "template.vm[0].disk: must have at least one entry"),
+    "no such type of net": (
+        _VM + _LOCAL + _NET + 'type = "foo"\n',
+        "vm[0].net[0].type: there is no type 'foo'; the types are user, tap, macvtap, vhost",
+    ),
+    "nor as a table": (_VM + _LOCAL + _NET + "type.foo = {}\n", "there is no type 'foo'; the types are user, tap"),
+    "a number for a type": (
+        _VM + _LOCAL + _NET + "type = 5\n",
+        'must be text, as in type = "user"; the types are user',
+    ),
+    "an unknown image of ours": (_IMAGE + 'builtin = "tinny"\n', "must be one of tiny, nixos (it is 'tinny'); did you"),
+    "an option for a flake": (_IMAGE + 'nix = "-x#y"\n', "image[0].nix: must be FLAKE#ATTRIBUTE"),
+    "a list for arguments": (_IMAGE + 'file = "x"\nargs = ["a"]\n', "image[0].args: must be a table"),
+    "an odd argument": (_IMAGE + 'file = "x"\nargs."1 2" = "a"\n', "must be the name of an argument of the Nix file"),
+    "a number for an argument": (_IMAGE + 'file = "x"\nargs.a = 1\n', "image[0].args.a: must be text, in quotes"),
+    "three ends of a range": ('[dhcp.fake.pool.x]\nrange = ["1", "2", "3"]\n', "must have at most 2 entries"),
+}
+
+
+@pytest.mark.parametrize(("text", "line"), _WORDS.values(), ids=_WORDS.keys())
+def test_a_problem_is_told_in_words_of_who_wrote_it(text: str, line: str, paths: Paths) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _load(paths, text)
+    assert line in told(caught.value)
+    assert len(caught.value.details) == 1
+    assert not FOREIGN.search(told(caught.value))
+
+
+def test_a_byte_order_mark_is_skipped(paths: Paths) -> None:
+    paths.config.write_bytes(b"\xef\xbb\xbf" + (_VM + _LOCAL).encode())
+    assert "a" in load(paths).templates
+
+
+def test_a_fifo_is_no_configuration_and_is_not_waited_for(paths: Paths) -> None:
+    paths.config.unlink(missing_ok=True)
+    os.mkfifo(paths.config)
+    with pytest.raises(ConfigError, match="it is a FIFO, and no file"):
+        load(paths)

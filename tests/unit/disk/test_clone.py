@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from virshle.disk import blank, clone, need_space
+from tests.unit.fakehost import FakeHost
+from virshle.disk import blank, clone, file_system, need_space
 from virshle.errors import HostError
 from virshle.exec import Command
 from virshle.plan import Gauge, Run
@@ -117,3 +118,15 @@ def test_holes_need_none(tmp_path: Path, space: Space) -> None:
 def test_the_folder_need_not_be_there_yet(source: Path, tmp_path: Path, space: Space) -> None:
     space(17 * MIB + 64 * 1024, "ext2/ext3")
     need_space(tmp_path / "not" / "yet", [source], 1)
+
+
+@pytest.mark.parametrize(("mounted", "kind"), [("ext4", "ext4"), ("ext3", "ext3"), ("", "ext2/ext3")])
+def test_ext4_is_called_by_its_name(mounted: str, kind: str, tmp_path: Path, host: FakeHost) -> None:
+    host.answers["stat"] = "ext2/ext3\n"
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}" if mounted else "0:0"
+    table = tmp_path / "mountinfo"
+    table.write_text(f"36 35 0:5 / /proc rw - proc proc rw\n37 35 {number} / / rw shared:1 - {mounted} /dev/vda rw\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("virshle.disk.clone"), "MOUNTS", table)
+        assert file_system(tmp_path) == kind

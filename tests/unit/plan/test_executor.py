@@ -4,17 +4,18 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.support import FakeRequest
+from tests.unit.support import Condition, FakeRequest
 from virshle import log
-from virshle.errors import HostError
+from virshle.errors import HostError, TimedOutError
 from virshle.exec import Command, Result, Started
 from virshle.fs import Lock, try_lock
-from virshle.plan import Apply, Call, Plan, Progress, Run, Step, Write, executor, run
+from virshle.plan import Apply, Call, Plan, Progress, Run, Step, Wait, Write, executor, run
 
 
 class _Steps:
@@ -219,12 +220,35 @@ def test_a_followed_command_fails_with_what_its_follower_kept(
     assert caught.value.details == ["command: nix build", "what it said"]
 
 
-def test_a_command_that_fails_shows_the_end_of_its_logs(tmp_path: Path, host: FakeHost) -> None:
+@pytest.mark.parametrize("before", ["", "of an earlier run\n" * 20, "x" * 2**17])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_command_that_fails_shows_the_end_of_its_logs_and_nothing_of_an_earlier_run(
+    before: str, cut: bool, tmp_path: Path, host: FakeHost
+) -> None:
     log = tmp_path / "vmm.log"
-    log.write_text("I am broken\n")
+    log.write_text(before)
+
+    def say(_: tuple[str, ...]) -> None:
+        log.write_text(("" if cut else before) + "I am broken\n")
+
+    host.before = say
     with pytest.raises(HostError) as caught, Apply() as apply:
         apply(Plan("x", [Run("start it", Command(("cp", "/absent", "/there")), logs=(log,))]))
     assert caught.value.details[-2:] == [f"last lines of {log}:", "  I am broken"]
+
+
+def test_what_waits_for_that_command_shows_as_little(tmp_path: Path, host: FakeHost) -> None:
+    log = tmp_path / "vmm.log"
+    log.write_text("of an earlier run\n")
+    start = Run("start it", Command(("touch", str(tmp_path / "x"))), logs=(log,))
+
+    def say(_: tuple[str, ...]) -> None:
+        log.write_text("of an earlier run\nof this run\n")
+
+    host.before = say
+    with pytest.raises(TimedOutError) as caught, Apply() as apply:
+        apply(Plan("x", [start, Wait("it", Condition(inf), timeout=0, logs=(log,))]))
+    assert caught.value.details == [f"last lines of {log}:", "  of this run"]
 
 
 def test_a_lock_of_one_subject_is_handed_only_to_its_commands(tmp_path: Path, host: FakeHost) -> None:

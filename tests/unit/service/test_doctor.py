@@ -69,6 +69,16 @@ def test_no_kvm_is_a_limit_not_a_fault(look: Look, host: FakeHost) -> None:
     assert "software emulation" in look()["KVM"].found
 
 
+@pytest.mark.parametrize("module", ["kvm_intel", "kvm_amd", ""])
+def test_a_module_is_loaded_only_for_a_processor_that_has_it(
+    module: str, look: Look, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.kvm = "/dev/kvm is not there"
+    monkeypatch.setattr(host_checks, "kvm_module", lambda: module)
+    remedy = look()["KVM"].remedy
+    assert remedy == f"modprobe {module}" if module else "setup" in remedy and "modprobe" not in remedy
+
+
 def test_what_cannot_be_found_is_told_with_its_hint(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_: object) -> tuple[Path, Path]:
         raise ConfigError("no firmware", hint="install it")
@@ -83,7 +93,7 @@ def test_broken_vms_and_leftovers_are_told(look: Look, layout: Layout) -> None:
     layout.staged(uuid_of("left")).mkdir()
     found = look()
     assert found["VM bad"].ok == "no"
-    assert "Invalid JSON" in found["VM bad"].found
+    assert "it is no JSON" in found["VM bad"].found
     assert found["VMs"].found == "1 whole, 0 of them running"
     assert found["leftover"].ok == "limited"
     assert {name for name, check in found.items() if check.area == "state"} == {"VM bad", "VMs", "leftover"}

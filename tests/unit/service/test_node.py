@@ -7,10 +7,10 @@ import pytest
 
 from tests.unit.fakehost import FakeHost
 from tests.unit.support import link, make_vm, put_vm, uuid_of
-from virshle.errors import NotFoundError
+from virshle.errors import ConfigError, NotFoundError
 from virshle.fs import Lock, try_lock
 from virshle.service.node import Node
-from virshle.service.template import config_warnings, template_rows
+from virshle.service.template import check_config, template_rows
 from virshle.store import Layout
 
 
@@ -70,8 +70,10 @@ def test_templates_are_listed_with_what_keeps_them_from_being_used(node: Node) -
     assert rows["t"]["disks"].endswith(", data=empty")
     assert (rows["t"]["nets"], rows["t"]["memory"], rows["t"]["problem"]) == ("main=user", 2**27, None)
     assert "of type tap" in rows["lan"]["problem"]
-    assert len(config_warnings(node)) == 1
-    assert "template 'lan'" in config_warnings(node)[0]
+    with pytest.raises(ConfigError) as caught:
+        check_config(node)
+    assert "1 problem, for which `v create` would fail" in caught.value.message
+    assert caught.value.details[0].startswith("template 'lan': net 'main' is of type tap")
 
 
 def _left(layout: Layout, name: str) -> Path:
@@ -162,4 +164,6 @@ def test_the_built_in_template_that_cannot_be_used_says_so_and_warns_nobody(
     monkeypatch.setattr("virshle.image.plan._SOURCE", tmp_path)
     rows = {row["name"]: row for row in template_rows(node)}
     assert "built by virshle's own flake" in rows["nixos"]["problem"]
-    assert not any("nixos" in warning for warning in config_warnings(node))
+    with pytest.raises(ConfigError) as caught:
+        check_config(node)
+    assert not any("nixos" in line for line in caught.value.details)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.hostile import FILES, VALUES, WORDS, changed, json_values, paths_in
-from tests.unit.support import link, make_vm, put_broken, put_vm, snapshot, uuid_of
+from tests.unit.support import FOREIGN, link, make_vm, put_broken, put_vm, snapshot, uuid_of
 from virshle.config.paths import Paths
 from virshle.errors import ConflictError, NotFoundError
 from virshle.store import Store
@@ -36,7 +36,9 @@ def _read(folder: Path, text: str) -> None:
     definition(folder).write_text(text)
     try:
         summary = read_summary(folder, BAD)
-    except Problem:
+    except Problem as problem:
+        # No value is in it but one that our own names refuse.
+        assert not FOREIGN.search(str(problem)) or "is no " in str(problem), problem
         with pytest.raises(Problem):
             read_vm(folder, BAD)
         return

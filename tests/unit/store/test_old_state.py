@@ -66,7 +66,7 @@ def test_when_it_is_written_it_is_of_this_schema(old: Path, store: Store) -> Non
 def test_an_old_one_that_is_not_what_it_says_is_broken(old: Path, store: Store) -> None:
     text = definition(old).read_text()
     definition(old).write_text(text.replace('"ram"', '"rams"'))
-    assert "vm.json: memory: Field required" in store.entries()[0].problem
+    assert "vm.json: memory: missing" in store.entries()[0].problem
     definition(old).write_text(text.replace('"version": 0', '"version": -1'))
     assert store.entries()[0].problem == "vm.json: it has schema -1, which no virshle wrote"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.support import make_vm, open_descriptors, put_broken, put_vm, snapshot, uuid_of
+from tests.unit.support import FOREIGN, make_vm, open_descriptors, put_broken, put_vm, snapshot, uuid_of
 from virshle.errors import ConflictError
 from virshle.store import Layout, Store
 from virshle.store.layout import LARGEST, definition
@@ -40,15 +40,15 @@ def test_what_is_no_vm_is_not_shown(store: Store, layout: Layout) -> None:
 
 
 _BROKEN: dict[str, tuple[str | bytes, str]] = {
-    "empty": ("", "Invalid JSON"),
-    "not JSON": ("{", "Invalid JSON"),
-    "not UTF-8": (b"\xff\xfe", "Invalid JSON"),
-    "no object": ("[]", "Input should be an object"),
-    "nested too deeply": ("[" * 100_000, "Invalid JSON"),
-    "a key is missing": ("{}", "vm.json: uuid: Field required"),
+    "empty": ("", "it is no JSON"),
+    "not JSON": ("{", "it is no JSON"),
+    "not UTF-8": (b"\xff\xfe", "it is no JSON"),
+    "no object": ("[]", "vm.json: must be an object"),
+    "nested too deeply": ("[" * 100_000, "it is no JSON"),
+    "a key is missing": ("{}", "vm.json: uuid: missing"),
     "a wrong type": (_json(vcpu="two"), "vm.json: vcpu: "),
     "a wrong type inside": (_json(disks=[{"name": "os", "file": "disk/os", "size": "x"}]), "vm.json: disks.0.size: "),
-    "an unknown key": (_json(colour="red"), "vm.json: colour: Extra inputs"),
+    "an unknown key": (_json(colour="red"), "vm.json: colour: unknown key"),
     "a path that leaves": (_json(disks=[{"name": "o", "file": "../o", "size": 1}]), "leaves the VM's folder"),
     "newer": (_json(version=3, novel=True), "vm.json has schema 3, made by a newer virshle; this one reads up to 2"),
     "another's": (_json(uuid=str(uuid_of("other"))), f"vm.json is of another VM: {uuid_of('other')}"),
@@ -93,7 +93,7 @@ _ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "No such file"),
     "a symlink": (_elsewhere, "symbolic link"),
     "a dangling symlink": (lambda path: path.symlink_to("/nowhere"), "symbolic link"),
-    "a pipe": (os.mkfifo, "Invalid JSON"),
+    "a pipe": (os.mkfifo, "it is no JSON"),
     "a folder": (Path.mkdir, "Is a directory"),
     "a socket": (_socket, "No such device"),
 }
@@ -173,3 +173,9 @@ def test_a_folder_that_was_moved_here_is_that_vm(store: Store, layout: Layout, t
     assert store.entries() == []
     (tmp_path / "away").rename(folder)
     assert store.find("moved").whole() == vm
+
+
+@pytest.mark.parametrize("text", [text for text, _ in _BROKEN.values()], ids=_BROKEN.keys())
+def test_the_reason_is_in_words_of_our_own(text: str | bytes, store: Store, layout: Layout) -> None:
+    definition(put_broken(layout, BAD, name="bad")).write_bytes(text.encode() if isinstance(text, str) else text)
+    assert not FOREIGN.search(store.entries()[0].problem)

@@ -110,7 +110,7 @@ def test_keys_users_and_account_are_kept() -> None:
 @pytest.mark.parametrize("kind", ["tap", "macvtap", "vhost"])
 def test_a_net_that_cannot_be_made_is_refused_never_left_out(kind: str) -> None:
     nets = [{"name": "ok", "type": "user"}, {"name": "lan", "type": kind}]
-    with pytest.raises(ConfigError, match=f"template 't': net 'lan' is of type {kind}"):
+    with pytest.raises(ConfigError, match=f"net 'lan' is of type {kind}"):
         unsupported_nets(_template(net=nets))
 
 

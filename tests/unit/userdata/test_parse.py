@@ -95,3 +95,17 @@ def test_a_missing_file_is_not_found(file: Path) -> None:
 def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*Is a directory"):
         read_user_data(tmp_path)
+
+
+def test_an_error_names_the_file_and_does_not_send_one_to_the_configuration(file: Path) -> None:
+    for text in ("x = 1\n", "[[user]\n"):
+        file.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            read_user_data(file)
+        assert "config check" not in told(caught.value)
+        assert str(file) in caught.value.hint
+
+
+def test_a_byte_order_mark_is_skipped(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + SAMPLE.encode())
+    assert len(read_user_data(file)[0].users()) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from virshle.model.arch import ARCHES
-from virshle.vmm.kvm import kvm_problem
+from virshle.vmm.kvm import kvm_module, kvm_problem, kvm_vcpus
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,15 @@ def test_hardware_is_used_only_where_it_runs_guests(
     found = kvm_problem(ARCHES[arch], None, kvm, cpuinfo)
     assert problem in found
     assert bool(found) is bool(problem)
+
+
+@pytest.mark.parametrize(("flags", "module"), [("fpu vmx sse", "kvm_intel"), ("fpu svm", "kvm_amd"), ("fpu vmxx", "")])
+def test_the_module_is_that_of_the_processor(flags: str, module: str, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"model name : vmx svm\nflags\t\t: {flags}\n")
+    assert kvm_module(tmp_path / "cpuinfo") == module
+
+
+def test_a_kernel_that_cannot_be_asked_says_no_bound(tmp_path: Path) -> None:
+    (tmp_path / "kvm").touch()
+    assert kvm_vcpus(tmp_path / "kvm") is None
+    assert kvm_vcpus(tmp_path / "nothing") is None

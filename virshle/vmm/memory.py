@@ -1,0 +1,25 @@
+"""Whether this host has the memory that a VM shall have."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from virshle.errors import ConfigError
+from virshle.model.units import format_size
+
+
+def check_memory(wanted: int, proc: Path = Path("/proc")) -> None:
+    """Raises ConfigError where it is more than the host's memory and swap together: the kernel refuses a process that
+    (Linux: mm/util.c, __vm_enough_memory), unless it was told to refuse nothing (proc(5), overcommit_memory)."""
+    with suppress(OSError, ValueError, LookupError):
+        if (proc / "sys/vm/overcommit_memory").read_text().strip() == "1":
+            return
+        lines = (line.split() for line in (proc / "meminfo").read_text().splitlines())
+        known = {words[0]: int(words[1]) << 10 for words in lines if words[0] in ("MemTotal:", "SwapTotal:")}
+        there = known["MemTotal:"] + known["SwapTotal:"]
+        if wanted > there:
+            raise ConfigError(
+                f"it shall have {format_size(wanted)} of memory, and this host has {format_size(there)}, swap included",
+                hint="make vram smaller",
+            )
