@@ -111,7 +111,7 @@ def test_show_lists_what_there_is(flake: Flake) -> None:
         assert {"lint", "unit", "guests", "templates", "host"} <= set(shown["checks"][system])
         assert "default" in shown["devShells"][system]
     assert set(shown["templates"]) == {"default", "guest", "ci"}
-    assert set(shown["nixosModules"]) == {"default", "guest"}
+    assert set(shown["nixosModules"]) == {"guest"}
     assert set(shown["overlays"]) == {"default"}
 
 

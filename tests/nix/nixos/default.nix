@@ -33,7 +33,7 @@ let
       runCommand = name: env: script: builtins.deepSeq [ (removeAttrs env [ "toplevel" ]) script ] (fake name);
     }
     // real;
-  pkgs = (import ../names.nix).only "packages" (
+  pkgs = (import ../nixpkgs/names.nix).only "packages" (
     packages // { buildPackages.callPackage = lib.callPackageWith packages; }
   );
 in

@@ -2,7 +2,7 @@
 { lib, pkgs, ... }:
 let
   inherit (lib) types;
-  inherit (import ../names.nix) names;
+  inherit (import ../nixpkgs/names.nix) names;
 
   described = description: type: type // { inherit description; };
   # nixos/modules/tasks/filesystems.nix
