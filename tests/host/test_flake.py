@@ -80,11 +80,19 @@ def row(host: Host, *more: str) -> dict[str, Any]:
 def rebuilt(host: Host, line: str) -> str:
     """The store path that the line of `v info` gives."""
     program, verb, *words = shlex.split(line)
+    if program == "nix-store":
+        return realised(host, line)
     nix = [program, "--extra-experimental-features", "nix-command flakes", verb, "--no-link", "--json"]
     # Root's nix wants the group nixbld unless told otherwise.
     env = host.environment() | {"NIX_CONFIG": host.env["NIX_CONFIG"] + "\nbuild-users-group ="}
     done = subprocess.run([*nix, *words], env=env, check=True, capture_output=True, text=True)
     return str(json.loads(done.stdout)[0]["outputs"]["out"])
+
+
+def realised(host: Host, line: str) -> str:
+    env = host.environment() | {"NIX_CONFIG": "sandbox = false\nsubstituters =\nbuild-users-group ="}
+    done = subprocess.run(shlex.split(line), env=env, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def test_a_commit_is_pinned_and_built_exactly_so_again(bare: Host, repository: Path) -> None:
@@ -110,6 +118,49 @@ def test_a_dirty_tree_is_built_and_said_to_be(bare: Host, repository: Path) -> N
     info = json.loads(bare.v("info", "web", "--format", "json").stdout)
     assert info["origin"]["pin"]["dirty"] is True
     assert rebuilt(bare, info["rebuild"]) == shown["store_path"]
+
+
+def test_a_dirty_flake_in_a_folder_of_a_repository_is_built_of_all_of_it(bare: Host, repository: Path) -> None:
+    """It reads a file beside its own folder."""
+    folder = repository / "deep/er"
+    folder.parent.mkdir()
+    write_flake(folder)
+    text = (folder / "flake.nix").read_text()
+    (folder / "flake.nix").write_text(text.replace('name = "x";', "name = import ../../name.nix;"))
+    (repository / "name.nix").write_text('"of-all"\n')
+    git(repository, "add", ".")
+    for number, reference in enumerate(("./flake/deep/er#image", "git+file:./flake?dir=deep/er#image")):
+        configure(bare, reference)
+        bare.v("create", "-t", "own", f"web-{number}")
+        info = json.loads(bare.v("info", f"web-{number}", "--format", "json").stdout)
+        assert info["origin"]["store_path"].endswith("-of-all")
+        assert info["origin"]["pin"]["dirty"] is True
+        assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"]
+
+
+@pytest.mark.parametrize("name", ["a b", 'é 50%25 [x] q"\\'])
+@pytest.mark.parametrize("kind", ["folder", "repository", "folder of a repository"])
+def test_a_folder_may_be_called_anything(bare: Host, flake: Path, name: str, kind: str) -> None:
+    folder = bare.folder / name
+    flake.rename(folder)
+    if kind != "folder":
+        git(folder, "init", "-q")
+        if kind == "folder of a repository":
+            write_flake(folder / "a b")
+        git(folder, "add", ".")
+        git(folder, "commit", "-qm", "one")
+    where = f"./{name}/a b" if kind == "folder of a repository" else f"./{name}"
+    configure(bare, json.dumps(f"{where}#image")[1:-1])
+    bare.v("create", "-t", "own", "web")
+    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"]
+    assert (info["origin"]["pin"].get("revision") is None) == (kind == "folder")
+
+
+def test_a_path_with_a_scheme_is_of_the_folder_of_the_configuration(bare: Host, flake: Path) -> None:
+    configure(bare, "path:flake#image")
+    bare.v("image", "build", "own")
+    assert record(bare)["pin"]["flake"] == f"path:{flake}"
 
 
 def test_the_same_input_gives_the_same_store_path(bare: Host, flake: Path, tmp_path: Path) -> None:
@@ -174,9 +225,7 @@ def test_what_no_flake_built_is_built_by_its_derivation_again(host: Host, name: 
     host.v("create", "-t", name, "web")
     info = json.loads(host.v("info", "web", "--format", "json").stdout)
     assert info["rebuild"].startswith("nix-store --realise /nix/store/")
-    env = host.environment() | {"NIX_CONFIG": "sandbox = false\nsubstituters =\nbuild-users-group ="}
-    done = subprocess.run(shlex.split(info["rebuild"]), env=env, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == info["origin"]["store_path"]
+    assert realised(host, info["rebuild"]) == info["origin"]["store_path"]
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ class ImageConfig(Strict):
     disk image. `builtin`: one that virshle brings."""
 
     name: FileName
-    nix: str | None = Field(default=None, pattern=r"^[^-\s\x00][^\s\x00]*$")
+    nix: str | None = Field(default=None, pattern=r"^[^-\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
     file: LocalPath | None = None
     args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_'-]*$")], Text] = Field(default_factory=dict)
     path: LocalPath | None = None
