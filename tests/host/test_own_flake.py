@@ -152,6 +152,24 @@ def test_tiny_of_nixpkgs_packages(flake: Flake) -> None:
     assert (image / "kernel").read_text() == "kernel\n"
 
 
+def test_a_package_builds_tiny_of_its_own_flake_where_there_is_no_apt(flake: Flake, bare: Host) -> None:
+    """As on NixOS, which has neither that nor, by its flakes, a NIX_PATH."""
+    flake.nix("build", ".#v", "-o", "../v")
+    flake.nix("build", ".#image-tiny", "-o", "../tiny")
+    programs = bare.folder / "bin"
+    programs.mkdir()
+    for name in ("mkdir", "nix", "nix-instantiate", "nix-store", "true", "unshare"):
+        found = shutil.which(name, path=flake.env["PATH"])
+        assert found is not None
+        (programs / name).symlink_to(found)
+    own = {name: value for name, value in bare.environment().items() if name.startswith("VIRSHLE_")}
+    env = {name: value for name, value in (flake.env | own).items() if name != "NIX_PATH"} | {"PATH": str(programs)}
+    Flake(flake.folder, env).run([str(flake.folder / "../v/bin/v"), "image", "build", "tiny"], Path("/"))
+    record = json.loads((bare.state / "image/tiny/image.json").read_text())
+    assert record["store_path"] == str((flake.folder / "../tiny").resolve())
+    assert record["pin"]["flake"].startswith("path:/nix/store/")
+
+
 @pytest.mark.parametrize("template", ["guest", "ci"])
 def test_a_template_is_a_flake_that_works(flake: Flake, bare: Host, template: str) -> None:
     mine = start(flake, template, bare.folder / "mine")

@@ -40,9 +40,12 @@ def flake_of(image: ImageConfig, local: Callable[[str], Path]) -> Reference | No
     """Of an image that a flake builds. `local` makes a path of the configuration absolute. Raises ConfigError."""
     if image.nix is not None:
         return reference(image.nix, local, whose=f"image {image.name!r}")
-    if image.builtin == "nixos":
-        return reference(f"{own_flake()}#packages.{host_arch().nix}.image-nixos", expand, whose="VIRSHLE_FLAKE")
-    return None
+    return own_image("nixos") if image.builtin == "nixos" else None
+
+
+def own_image(name: str) -> Reference:
+    """Of virshle's own flake. Raises ConfigError."""
+    return reference(f"{own_flake()}#packages.{host_arch().nix}.image-{name}", expand, whose="VIRSHLE_FLAKE")
 
 
 def source_of(image: ImageConfig, local: Callable[[str], Path]) -> str:
