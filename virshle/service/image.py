@@ -118,11 +118,8 @@ class Update:
 
 def update(node: Node, name: str) -> Update:
     """Builds it from its source as that is now, which is asked, whatever Nix has kept of it. Raises as `build`."""
-    try:
-        before = str(node.layout.image(name) / image_link(node.layout.image(name)).readlink())
-    except OSError:
-        before = None
-    return Update(before, build(node, name, refresh=True))
+    before = _linked(node.layout.image(name))
+    return Update(None if before is None else str(before), build(node, name, refresh=True))
 
 
 def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -> str:
@@ -148,7 +145,7 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
         if again or not _is_current(node, image):
             used = recipe(node, apply, image, nix, refresh=refresh)
             before = _state(image_link(folder))
-            apply(Plan(name, [build_step(image, used, folder, nix)]))
+            apply(Plan(name, [build_step(image, used, folder, nix, _linked(folder))]))
             target = Path("/nix/store/...") if node.dry_run else _result(name, folder, before)
             made_by = None if node.dry_run else deriver(nix, target)
             source = source_of(image, node.config.local)
@@ -164,6 +161,13 @@ def _state(link: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_ctime_ns
+
+
+def _linked(folder: Path) -> Path | None:
+    try:
+        return _target(folder)
+    except OSError:
+        return None
 
 
 def _target(folder: Path) -> Path:
