@@ -12,6 +12,7 @@ from virshle.model.arch import host_arch
 from virshle.nix import find_nix
 from virshle.service.check import check
 from virshle.service.host_checks import Check, guarded, host_checks
+from virshle.service.image import dead_root
 from virshle.service.node import Node
 from virshle.vmm.account import check_way, vmm_user
 
@@ -22,6 +23,7 @@ def examine(node: Node) -> list[Check]:
         guarded("nix", lambda: _nix(node), "limited"),
         *_folders(node),
         *_state(node),
+        *_images(node),
         *(Check("configuration", "limited", warning) for warning in node.config.warnings),
     ]
 
@@ -48,6 +50,18 @@ def _folders(node: Node) -> Iterator[Check]:
 def _way(user: str, path: Path) -> str:
     check_way(user, path, [])
     return f"{user} may pass"
+
+
+def _images(node: Node) -> Iterator[Check]:
+    for image in node.config.images.values():
+        try:
+            root = None if image.path is not None else dead_root(node, image)
+        except VirshleError as error:
+            yield Check(f"image {image.name}", "limited", error.message, error.hint, "state")
+            continue
+        if root is not None:
+            what = "Nix may delete it: it does not know the link to it, whose folder was moved"
+            yield Check(f"image {image.name}", "limited", what, root.shell(), "state")
 
 
 def _state(node: Node) -> Iterator[Check]:

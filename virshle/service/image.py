@@ -10,9 +10,10 @@ from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError, VirshleError
+from virshle.exec import find_program
 from virshle.image import RAW, Built, build_step, built, read_record, record_step, source_of
-from virshle.nix import NixHost, deriver, find_nix
-from virshle.plan import Apply, Plan, run
+from virshle.nix import NixHost, add_root, deriver, find_nix, is_root
+from virshle.plan import Apply, Plan, Step, run
 from virshle.service.node import Node
 from virshle.service.recipe import recipe
 from virshle.service.share import note_config
@@ -31,8 +32,23 @@ def ensure_built(node: Node, name: str) -> None:
     image = node.config.image(name)
     if image.path is None and not _is_current(node, image):
         build(node, name, again=False)
-    else:
-        note_config(node)
+        return
+    note_config(node)
+    if image.path is None and (root := dead_root(node, image)) is not None:
+        with node.apply() as apply:
+            if node.hold(apply, node.layout.image(name)):
+                apply(Plan(name, [root]))
+            apply.commit()
+
+
+def dead_root(node: Node, image: ImageConfig) -> Step | None:
+    """What has Nix keep the image again; None where Nix keeps it. Raises ConfigError where its Nix is too old."""
+    link = image_link(node.layout.image(image.name))
+    target = _linked(link.parent)
+    # Where there is no nix, nobody deletes what it built.
+    if target is None or not target.exists() or is_root(link) or find_program("nix") is None:
+        return None
+    return add_root(nix_of(node), link, target)
 
 
 def _is_current(node: Node, image: ImageConfig) -> bool:
