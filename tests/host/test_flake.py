@@ -276,6 +276,17 @@ def test_a_build_that_needs_kvm_tells_the_line_for_nix_conf(bare: Host, flake: P
     assert "extra-system-features = kvm" in bare.v("image", "build", "own", code=6).stderr
 
 
+def test_a_builder_may_write_megabytes_without_a_newline(bare: Host, flake: Path) -> None:
+    long = "/usr/bin/head -c 3000000 /dev/zero | /usr/bin/tr '\\\\0' x; echo; echo after; "
+    write_flake(flake, script=long + SCRIPT)
+    bare.v("image", "build", "own")
+    write_flake(flake, script=long + "exit 3")
+    said = bare.v("image", "build", "own", code=6).stderr
+    assert "> after" in said
+    assert "xxx... (3000000 characters)" in said
+    assert len(said) < 10_000
+
+
 def test_a_qcow2_image_is_refused_with_what_to_set(bare: Host, flake: Path) -> None:
     write_flake(flake, script="/bin/mkdir $out; echo QFI > $out/nixos.qcow2")
     said = bare.v("create", "-t", "own", code=3).stderr
