@@ -6,24 +6,25 @@
   outputs =
     { self, nixpkgs }:
     let
-      each = nixpkgs.lib.genAttrs [
-        "x86_64-linux"
-        "aarch64-linux"
-      ];
-      pkgsOf = system: nixpkgs.legacyPackages.${system};
+      each =
+        make:
+        nixpkgs.lib.genAttrs [
+          "x86_64-linux"
+          "aarch64-linux"
+        ] (system: make system nixpkgs.legacyPackages.${system});
       # By its store path, so that a packaged `v` builds images of the very flake it came from, without a network.
       # The revision is not in that path; it goes along, to be recorded with what is built.
       flake = "path:${self}" + (if self ? rev then "?rev=${self.rev}" else "");
     in
     {
-      packages = each (system: rec {
+      packages = each (system: pkgs: rec {
         default = v;
-        v = (pkgsOf system).callPackage ./nix/package.nix { inherit flake; };
+        v = pkgs.callPackage ./nix/package.nix { inherit flake; };
         image-nixos = self.lib.mkImage { inherit system; };
-        image-tiny = import ./virshle/image/tiny/nixpkgs.nix { pkgs = pkgsOf system; };
+        image-tiny = import ./virshle/image/tiny/nixpkgs.nix { inherit pkgs; };
       });
 
-      apps = each (system: rec {
+      apps = each (system: _: rec {
         default = v;
         v = {
           type = "app";
@@ -34,9 +35,8 @@
 
       overlays.default = final: _: { virshle = final.callPackage ./nix/package.nix { inherit flake; }; };
 
-      # What a VM needs inside.
+      # What a VM needs inside. There is no `default`: a server that imported this by it would log root in on its consoles.
       nixosModules.guest.imports = [ ./nixos-module/guest.nix ];
-      nixosModules.default = self.nixosModules.guest;
 
       lib = import ./nix/lib.nix { inherit self nixpkgs; };
 
@@ -54,10 +54,10 @@
         default = self.templates.guest;
       };
 
-      devShells = each (system: { default = (pkgsOf system).callPackage ./nix/shell.nix { }; });
+      devShells = each (_: pkgs: { default = pkgs.callPackage ./nix/shell.nix { }; });
 
-      checks = each (system: import ./nix/checks.nix { inherit self nixpkgs system; });
+      checks = each (system: pkgs: import ./nix/checks.nix { inherit self nixpkgs pkgs system; });
 
-      formatter = each (system: (pkgsOf system).nixfmt-tree);
+      formatter = each (_: pkgs: pkgs.nixfmt-tree);
     };
 }

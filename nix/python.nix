@@ -2,7 +2,6 @@
 packages: with packages; [
   click
   hypothesis
-  import-linter
   jinja2
   jsonschema
   pydantic

@@ -6,13 +6,14 @@
   ...
 }:
 let
-  inherit (lib) mkDefault mkIf;
+  inherit (lib) mkIf;
+  inherit (import ./priority.nix lib) prefer shape;
   cfg = config.virshle.guest;
   efi = cfg.boot == "efi";
   serial = if pkgs.stdenv.hostPlatform.isAarch64 then "ttyAMA0" else "ttyS0";
 in
 {
-  boot.initrd.systemd.enable = mkDefault true;
+  boot.initrd.systemd.enable = prefer true;
   # Before systemd looks for a vsock: that is when it begins, and says ready over it (microvm.nix#512).
   boot.initrd.kernelModules = [
     "vsock"
@@ -27,31 +28,43 @@ in
     "no_timer_check"
   ];
 
+  # Labels too: NixOS refuses one that is not the device's (nixos/modules/tasks/filesystems.nix).
   fileSystems = {
     "/" = {
-      device = "/dev/disk/by-label/nixos";
-      fsType = "ext4";
+      device = shape "/dev/disk/by-label/nixos";
+      label = shape "nixos";
+      fsType = shape "ext4";
       # The host grows the disk to the template's size, whenever that is.
-      autoResize = true;
+      autoResize = prefer true;
     };
-    "/boot" = mkIf efi {
-      device = "/dev/disk/by-label/ESP";
-      fsType = "vfat";
-      options = [ "umask=0077" ];
-    };
+    "/boot" =
+      if efi then
+        {
+          device = shape "/dev/disk/by-label/ESP";
+          label = shape "ESP";
+          fsType = shape "vfat";
+          options = [ "umask=0077" ];
+        }
+      else
+        # There is no such partition. A machine that waited for one would not boot.
+        { enable = shape false; };
   };
-  boot.growPartition = mkDefault efi;
+  # Without a partition there is none to grow, and the service would fail.
+  boot.growPartition = if efi then prefer true else shape false;
 
   boot.loader = {
-    grub.enable = false;
-    timeout = mkDefault 0;
-    systemd-boot = mkIf efi {
-      enable = true;
-      configurationLimit = mkDefault 3;
+    grub.enable = shape false;
+    timeout = prefer 0;
+    systemd-boot = {
+      enable = shape efi;
+      configurationLimit = prefer 3;
     };
-    # The VMM may keep no variables. The firmware finds EFI/BOOT without any.
-    efi.canTouchEfiVariables = mkIf efi false;
+    efi = {
+      # The VMM may keep no variables. The firmware finds EFI/BOOT without any.
+      canTouchEfiVariables = shape false;
+      efiSysMountPoint = shape "/boot";
+    };
   };
   # The host boots the system profile itself, so `nixos-rebuild` has nothing to install.
-  system.build.installBootLoader = mkIf (!efi) "${pkgs.coreutils}/bin/true";
+  system.build.installBootLoader = mkIf (!efi) (shape "${pkgs.coreutils}/bin/true");
 }

@@ -8,7 +8,8 @@
   ...
 }:
 let
-  inherit (lib) mkDefault mkOption types;
+  inherit (lib) mkIf mkOption types;
+  inherit (import ./priority.nix lib) prefer;
   cfg = config.virshle.guest;
 in
 {
@@ -62,24 +63,24 @@ in
 
   config = {
     # Who holds the console holds the machine: its owner could read the disk as well.
-    services.getty.autologinUser = mkDefault "root";
+    services.getty.autologinUser = prefer "root";
     # Keys come at run time, which NixOS cannot know.
-    users.allowNoPasswordLogin = mkDefault true;
-    users.users = lib.mkIf (cfg.user != "root") {
+    users.allowNoPasswordLogin = prefer true;
+    users.users = mkIf (cfg.user != "root") {
       ${cfg.user} = {
-        isNormalUser = mkDefault true;
+        isNormalUser = prefer true;
         extraGroups = [ "wheel" ];
       };
     };
-    security.sudo.wheelNeedsPassword = lib.mkIf (cfg.user != "root") (mkDefault false);
+    security.sudo.wheelNeedsPassword = mkIf (cfg.user != "root") (prefer false);
 
     # `nixos-rebuild --flake` inside, and nothing that only a person at a desk needs.
-    nix.settings.experimental-features = [
+    nix.settings.experimental-features = prefer [
       "nix-command"
       "flakes"
     ];
-    nix.channel.enable = mkDefault false;
-    boot.enableContainers = mkDefault false;
-    fonts.fontconfig.enable = mkDefault false;
+    nix.channel.enable = prefer false;
+    boot.enableContainers = prefer false;
+    fonts.fontconfig.enable = prefer false;
   };
 }

@@ -7,6 +7,7 @@
 }:
 let
   cfg = config.virshle.guest;
+  inherit (import ./priority.nix lib) propose;
 in
 lib.mkMerge [
   {
@@ -39,15 +40,15 @@ lib.mkMerge [
       enable = true;
       settings = {
         # No other is looked for, which takes minutes where there is no network.
-        datasource_list = [
+        datasource_list = propose [
           "NoCloud"
           "None"
         ];
         # sshd has made its key, and the host may have been told.
-        ssh_deletekeys = false;
-        preserve_hostname = true;
+        ssh_deletekeys = propose false;
+        preserve_hostname = propose true;
         # DHCP is ours already, on every NIC.
-        network.config = "disabled";
+        network.config = propose "disabled";
       };
     };
   })

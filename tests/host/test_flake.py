@@ -80,11 +80,19 @@ def row(host: Host, *more: str) -> dict[str, Any]:
 def rebuilt(host: Host, line: str) -> str:
     """The store path that the line of `v info` gives."""
     program, verb, *words = shlex.split(line)
+    if program == "nix-store":
+        return realised(host, line)
     nix = [program, "--extra-experimental-features", "nix-command flakes", verb, "--no-link", "--json"]
     # Root's nix wants the group nixbld unless told otherwise.
     env = host.environment() | {"NIX_CONFIG": host.env["NIX_CONFIG"] + "\nbuild-users-group ="}
     done = subprocess.run([*nix, *words], env=env, check=True, capture_output=True, text=True)
     return str(json.loads(done.stdout)[0]["outputs"]["out"])
+
+
+def realised(host: Host, line: str) -> str:
+    env = host.environment() | {"NIX_CONFIG": "sandbox = false\nsubstituters =\nbuild-users-group ="}
+    done = subprocess.run(shlex.split(line), env=env, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def test_a_commit_is_pinned_and_built_exactly_so_again(bare: Host, repository: Path) -> None:
@@ -110,6 +118,49 @@ def test_a_dirty_tree_is_built_and_said_to_be(bare: Host, repository: Path) -> N
     (info,) = json.loads(bare.v("info", "web", "--format", "json").stdout)
     assert info["origin"]["pin"]["dirty"] is True
     assert rebuilt(bare, info["rebuild"]) == shown["store_path"]
+
+
+def test_a_dirty_flake_in_a_folder_of_a_repository_is_built_of_all_of_it(bare: Host, repository: Path) -> None:
+    """It reads a file beside its own folder."""
+    folder = repository / "deep/er"
+    folder.parent.mkdir()
+    write_flake(folder)
+    text = (folder / "flake.nix").read_text()
+    (folder / "flake.nix").write_text(text.replace('name = "x";', "name = import ../../name.nix;"))
+    (repository / "name.nix").write_text('"of-all"\n')
+    git(repository, "add", ".")
+    for number, reference in enumerate(("./flake/deep/er#image", "git+file:./flake?dir=deep/er#image")):
+        configure(bare, reference)
+        bare.v("create", "-t", "own", f"web-{number}")
+        info = json.loads(bare.v("info", f"web-{number}", "--format", "json").stdout)
+        assert info["origin"]["store_path"].endswith("-of-all")
+        assert info["origin"]["pin"]["dirty"] is True
+        assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"]
+
+
+@pytest.mark.parametrize("name", ["a b", 'é 50%25 [x] q"\\'])
+@pytest.mark.parametrize("kind", ["folder", "repository", "folder of a repository"])
+def test_a_folder_may_be_called_anything(bare: Host, flake: Path, name: str, kind: str) -> None:
+    folder = bare.folder / name
+    flake.rename(folder)
+    if kind != "folder":
+        git(folder, "init", "-q")
+        if kind == "folder of a repository":
+            write_flake(folder / "a b")
+        git(folder, "add", ".")
+        git(folder, "commit", "-qm", "one")
+    where = f"./{name}/a b" if kind == "folder of a repository" else f"./{name}"
+    configure(bare, json.dumps(f"{where}#image")[1:-1])
+    bare.v("create", "-t", "own", "web")
+    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"]
+    assert (info["origin"]["pin"].get("revision") is None) == (kind == "folder")
+
+
+def test_a_path_with_a_scheme_is_of_the_folder_of_the_configuration(bare: Host, flake: Path) -> None:
+    configure(bare, "path:flake#image")
+    bare.v("image", "build", "own")
+    assert record(bare)["pin"]["flake"] == f"path:{flake}"
 
 
 def test_the_same_input_gives_the_same_store_path(bare: Host, flake: Path, tmp_path: Path) -> None:
@@ -174,9 +225,7 @@ def test_what_no_flake_built_is_built_by_its_derivation_again(host: Host, name: 
     host.v("create", "-t", name, "web")
     (info,) = json.loads(host.v("info", "web", "--format", "json").stdout)
     assert info["rebuild"].startswith("nix-store --realise /nix/store/")
-    env = host.environment() | {"NIX_CONFIG": "sandbox = false\nsubstituters =\nbuild-users-group ="}
-    done = subprocess.run(shlex.split(info["rebuild"]), env=env, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == info["origin"]["store_path"]
+    assert realised(host, info["rebuild"]) == info["origin"]["store_path"]
 
 
 @pytest.mark.parametrize(
@@ -225,6 +274,17 @@ def test_a_build_that_needs_kvm_tells_the_line_for_nix_conf(bare: Host, flake: P
     (flake / "flake.nix").write_text(text.replace('name = "x";', 'name = "x"; requiredSystemFeatures = [ "kvm" ];'))
     bare.env["NIX_CONFIG"] += "\nsystem-features = benchmark"
     assert "extra-system-features = kvm" in bare.v("image", "build", "own", code=6).stderr
+
+
+def test_a_builder_may_write_megabytes_without_a_newline(bare: Host, flake: Path) -> None:
+    long = "/usr/bin/head -c 3000000 /dev/zero | /usr/bin/tr '\\\\0' x; echo; echo after; "
+    write_flake(flake, script=long + SCRIPT)
+    bare.v("image", "build", "own")
+    write_flake(flake, script=long + "exit 3")
+    said = bare.v("image", "build", "own", code=6).stderr
+    assert "> after" in said
+    assert "xxx... (3000000 characters)" in said
+    assert len(said) < 10_000
 
 
 def test_a_qcow2_image_is_refused_with_what_to_set(bare: Host, flake: Path) -> None:
@@ -291,6 +351,11 @@ def test_what_has_no_output_out_is_not_taken_for_what_was_built_before(bare: Hos
     assert row(bare)["virtual"] == 3 * 2**20
 
 
+def collected(host: Host) -> None:
+    collect = ["nix-store", "--option", "build-users-group", "", "--gc"]
+    subprocess.run(collect, env=host.environment(), check=True, capture_output=True)
+
+
 @pytest.fixture
 def private(bare: Host, flake: Path) -> Host:
     """With a store of its own, from which may be deleted."""
@@ -304,17 +369,59 @@ def private(bare: Host, flake: Path) -> Host:
 def test_what_was_garbage_collected_is_built_again(private: Host) -> None:
     private.v("create", "-t", "own", "web")
     path = Path(record(private)["store_path"])
-    collect = ["nix-store", "--option", "build-users-group", "", "--gc"]
-    subprocess.run(collect, env=private.environment(), check=True, capture_output=True)
+    collected(private)
     assert path.exists(), "the link is a root"
     for root in (private.folder / "nix/var/gcroots/auto").iterdir():
         root.unlink()
-    subprocess.run(collect, env=private.environment(), check=True, capture_output=True)
+    collected(private)
     assert not path.exists()
     assert row(private)["built"] is False
     assert private.ls()[0]["state"] == "stopped"
     private.v("create", "-t", "own", "db")
     assert path.exists()
+
+
+def test_what_was_built_is_kept_on_when_the_state_folder_was_moved(private: Host) -> None:
+    private.v("create", "-t", "own", "web")
+    path = Path(record(private)["store_path"])
+    assert "image own" not in private.v("doctor", code=None).stdout
+    private.state.rename(private.folder / "moved")
+    private.env["VIRSHLE_STATE_DIR"] = str(private.folder / "moved")
+    said = private.v("doctor", code=None).stdout
+    (line,) = [line for line in said.splitlines() if "--add-root" in line]
+    assert "image own" in said
+    private.v("create", "-t", "own", "db")
+    assert "image own" not in private.v("doctor", code=None).stdout
+    collected(private)
+    assert path.exists()
+    # And by the line that the doctor gave.
+    for root in (private.folder / "nix/var/gcroots/auto").iterdir():
+        root.unlink()
+    words = shlex.split(line[line.index("nix-store") :])
+    env = private.environment() | {"NIX_CONFIG": "build-users-group ="}
+    subprocess.run(words, env=env, check=True, capture_output=True)
+    collected(private)
+    assert path.exists()
+
+
+def test_what_a_refused_build_gave_is_not_kept(private: Host, flake: Path) -> None:
+    file, empty = flake / "flake.nix", "/bin/mkdir $out $dev"
+    write_flake(flake, script=empty)
+    file.write_text(file.read_text().replace('name = "x";', 'name = "bad"; outputs = [ "out" "dev" ];', 1))
+    for earlier in (False, True):
+        if earlier:
+            good = file.read_text()
+            write_flake(flake)
+            private.v("create", "-t", "own", "web")
+            file.write_text(good)
+        private.v("image", "build", "own", code=3)
+        links = {
+            path.name: str(path.readlink()) for path in (private.state / "image/own").iterdir() if path.is_symlink()
+        }
+        assert links == ({"result": record(private)["store_path"]} if earlier else {})
+        collected(private)
+        assert [path.name for path in (private.folder / "nix/store").glob("*-bad*") if path.suffix != ".drv"] == []
+    assert row(private)["built"] is True
 
 
 def test_what_somebody_deleted_in_the_store_is_told_with_what_makes_it_again(private: Host) -> None:

@@ -63,6 +63,89 @@ def test_what_the_user_says_goes_before_what_the_module_suggests(nixpkgs: str) -
     assert found["services"]["virshle-seed"]["environment"]["HOSTNAME_FILE"] == "/dev/null"
 
 
+# What the module only suggests gives way to any word of anybody, the weakest of nixpkgs' own among them.
+SUGGESTED = {
+    "networking.useDHCP = lib.mkDefault true": ("useDHCP", True),
+    'networking.hostName = lib.mkDefault "web"': ("hostName", "web"),
+    'services.getty.autologinUser = "alice"': ("autologin", "alice"),
+    'services.getty.autologinUser = lib.mkDefault "alice"': ("autologin", "alice"),
+    "security.sudo.wheelNeedsPassword = lib.mkDefault true": ("sudo", True),
+    "boot.growPartition = lib.mkDefault false": ("growPartition", False),
+    "boot.loader.timeout = lib.mkDefault 5": ("loader.timeout", 5),
+    "boot.initrd.systemd.enable = lib.mkDefault false": ("initrd.systemd", False),
+    "services.openssh.settings.PasswordAuthentication = lib.mkDefault true": ("sshd.passwords", True),
+    'services.openssh.hostKeys = [ { type = "rsa"; path = "/k"; } ]': ("sshd.keys", ["/k"]),
+    'fileSystems."/".autoResize = false': ("fileSystems./.autoResize", False),
+}
+# What another machine's configuration says of its disk and its boot loader cannot hold for the image.
+SHAPE = {
+    'fileSystems."/".device = "/dev/disk/by-uuid/x"': ("fileSystems./.device", "/dev/disk/by-label/nixos"),
+    'fileSystems."/".label = "root"': ("fileSystems./.device", "/dev/disk/by-label/nixos"),
+    'fileSystems."/".fsType = "btrfs"': ("fileSystems./.fsType", "ext4"),
+    'fileSystems."/boot" = { device = "/dev/disk/by-uuid/x"; fsType = "vfat"; options = [ "fmask=0022" ]; }': (
+        "fileSystems./boot.device",
+        {"efi": "/dev/disk/by-label/ESP", "kernel": None},
+    ),
+    "boot.loader.systemd-boot.enable = true": ("loader.systemd-boot", {"efi": True, "kernel": False}),
+    "boot.loader.systemd-boot.enable = lib.mkDefault false": ("loader.systemd-boot", {"efi": True, "kernel": False}),
+    "boot.loader.grub.enable = true": ("loader.grub", False),
+    "boot.loader.efi.canTouchEfiVariables = true": ("loader.variables", False),
+    'boot.loader.efi.efiSysMountPoint = "/boot/efi"': ("fileSystems./boot.device", {"kernel": None}),
+    "system.build.installBootLoader = pkgs.coreutils": ("loader.grub", False),
+}
+
+
+def pick(summary: Any, path: str) -> Any:
+    for part in path.split("."):
+        summary = None if summary is None else summary.get(part)
+    return summary
+
+
+@pytest.mark.parametrize("text", SUGGESTED)
+def test_what_the_module_suggests_gives_way(nixpkgs: str, text: str) -> None:
+    path, wanted = SUGGESTED[text]
+    assert pick(value(nixpkgs, "efi", f"{{ lib, ... }}: {{ {text}; }}")["summary"], path) == wanted
+
+
+@pytest.mark.parametrize("boot", ["kernel", "efi"])
+@pytest.mark.parametrize("text", SHAPE)
+def test_the_shape_of_the_image_stays(nixpkgs: str, text: str, boot: str) -> None:
+    path, wanted = SHAPE[text]
+    found = pick(value(nixpkgs, boot, f"{{ lib, pkgs, ... }}: {{ {text}; }}")["summary"], path)
+    if isinstance(wanted, dict):
+        assert boot not in wanted or found == wanted[boot]
+    else:
+        assert found == wanted
+
+
+@pytest.mark.parametrize("strength", ["mkForce", "mkVMOverride"])
+def test_the_shape_gives_way_to_who_insists(nixpkgs: str, strength: str) -> None:
+    """The latter is what `nixos-rebuild build-vm` makes of the same machine."""
+    root = f'{{ device = lib.{strength} "/dev/vda"; label = lib.{strength} null; }}'
+    found = value(nixpkgs, "kernel", f'{{ lib, ... }}: {{ fileSystems."/" = {root}; }}')["summary"]
+    assert pick(found, "fileSystems./.device") == "/dev/vda"
+
+
+def test_a_machine_without_sshd_has_none_on_the_vsock_and_says_so(nixpkgs: str) -> None:
+    found = value(nixpkgs, "kernel", "{ services.openssh.enable = false; }")["summary"]
+    assert found["sshd"]["enable"] is False
+    assert found["sockets"] == {}
+    assert set(found["services"]) == {"virshle-ready", "virshle-seed"}
+    assert "`v ssh`" in found["warnings"][0]
+
+
+def test_cloud_init_is_told_otherwise_by_a_plain_word(nixpkgs: str) -> None:
+    settings = '{ preserve_hostname = false; datasource_list = [ "Ec2" ]; }'
+    more = f"{{ virshle.guest.cloudInit = true; services.cloud-init.settings = {settings}; }}"
+    found = value(nixpkgs, "kernel", more)["summary"]["cloudInit"]
+    assert (found["preserve_hostname"], found["datasource_list"]) == (False, ["Ec2"])
+
+
+@pytest.mark.parametrize("features", ['"nix-command flakes"', '[ "nix-command" ]'])
+def test_features_of_nix_are_named_in_any_of_its_ways(nixpkgs: str, features: str) -> None:
+    value(nixpkgs, "kernel", f"{{ nix.settings.experimental-features = {features}; }}")
+
+
 @pytest.mark.parametrize(
     ("more", "part"),
     [

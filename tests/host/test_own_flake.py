@@ -111,7 +111,7 @@ def test_show_lists_what_there_is(flake: Flake) -> None:
         assert {"lint", "unit", "guests", "templates", "host"} <= set(shown["checks"][system])
         assert "default" in shown["devShells"][system]
     assert set(shown["templates"]) == {"default", "guest", "ci"}
-    assert set(shown["nixosModules"]) == {"default", "guest"}
+    assert set(shown["nixosModules"]) == {"guest"}
     assert set(shown["overlays"]) == {"default"}
 
 
@@ -150,6 +150,24 @@ def test_tiny_of_nixpkgs_packages(flake: Flake) -> None:
     assert {path.name for path in image.iterdir()} == {"disk.raw", "kernel", "initrd", "cmdline"}
     # What stands for the kernel.
     assert (image / "kernel").read_text() == "kernel\n"
+
+
+def test_a_package_builds_tiny_of_its_own_flake_where_there_is_no_apt(flake: Flake, bare: Host) -> None:
+    """As on NixOS, which has neither that nor, by its flakes, a NIX_PATH."""
+    flake.nix("build", ".#v", "-o", "../v")
+    flake.nix("build", ".#image-tiny", "-o", "../tiny")
+    programs = bare.folder / "bin"
+    programs.mkdir()
+    for name in ("mkdir", "nix", "nix-instantiate", "nix-store", "true", "unshare"):
+        found = shutil.which(name, path=flake.env["PATH"])
+        assert found is not None
+        (programs / name).symlink_to(found)
+    own = {name: value for name, value in bare.environment().items() if name.startswith("VIRSHLE_")}
+    env = {name: value for name, value in (flake.env | own).items() if name != "NIX_PATH"} | {"PATH": str(programs)}
+    Flake(flake.folder, env).run([str(flake.folder / "../v/bin/v"), "image", "build", "tiny"], Path("/"))
+    record = json.loads((bare.state / "image/tiny/image.json").read_text())
+    assert record["store_path"] == str((flake.folder / "../tiny").resolve())
+    assert record["pin"]["flake"].startswith("path:/nix/store/")
 
 
 @pytest.mark.parametrize("template", ["guest", "ci"])

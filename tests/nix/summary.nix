@@ -42,17 +42,20 @@ in
     inherit (config.boot.loader) timeout;
     systemd-boot = config.boot.loader.systemd-boot.enable;
     grub = config.boot.loader.grub.enable;
+    variables = config.boot.loader.efi.canTouchEfiVariables;
   };
   fileSystems = builtins.mapAttrs (_: pick [ "device" "fsType" "autoResize" ]) (
     pick (builtins.filter (name: config.fileSystems ? ${name}) [ "/" "/boot" ]) config.fileSystems
   );
   inherit (config.boot) growPartition;
-  hostName = config.networking.hostName;
-  network = pick [ "matchConfig" "networkConfig" "dhcpV4Config" ] config.systemd.network.networks."99-virshle";
+  inherit (config.networking) hostName useDHCP;
+  network = pick [ "matchConfig" "networkConfig" "dhcpV4Config" ] config.systemd.network.networks."98-virshle";
   services = builtins.mapAttrs (_: service) (ours config.systemd.services);
   sockets = builtins.mapAttrs (_: socket) (ours config.systemd.sockets);
   generators = pick [ "systemd-ssh-generator" ] config.systemd.generators;
+  warnings = builtins.filter (text: builtins.match ".*`v .*" text != null) config.warnings;
   sshd = {
+    inherit (config.services.openssh) enable;
     keys = map (key: key.path) config.services.openssh.hostKeys;
     users = builtins.filter (
       file: builtins.match "/run/virshle/.*" file != null

@@ -77,6 +77,12 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     monkeypatch.setenv("VIRSHLE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("VIRSHLE_RUN_DIR", str(run))
     monkeypatch.setenv("VIRSHLE_CONFIG", str(config))
+    # No program of the machine's: what a test needs it puts there, see `host`. The flake's check has no more than this.
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sh", "true"):
+        (programs / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(programs))
     # Whoever runs the tests: an ordinary user, unless a test says root (see `root`).
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(process, "_FD", 9)

@@ -184,7 +184,7 @@ class FakeHost:
                 Path(word).mkdir(parents=True, exist_ok=True, mode=mode)
 
     def _ln(self, words: tuple[str, ...]) -> None:
-        if words[0] == "-sfnT":
+        if "f" in words[0]:
             Path(words[-1]).unlink(missing_ok=True)
         Path(words[-1]).symlink_to(words[-2])
 
@@ -206,6 +206,11 @@ class FakeHost:
     def _find(self, words: tuple[str, ...]) -> None:
         if words[1:] == ("-mindepth", "1", "-delete"):
             for path in Path(words[0]).iterdir():
+                path.unlink()
+            return
+        if "-name" in words:
+            for path in Path(words[0]).glob(words[words.index("-name") + 1]):
+                assert path.is_symlink()
                 path.unlink()
             return
         link, target = Path(words[0]), words[words.index("-lname") + 1]

@@ -163,7 +163,7 @@ class TemplateSection(Strict):
     vm: tuple[VmTemplate, ...] = ()
 
 
-_FLAKE = "must be FLAKE#ATTRIBUTE: without spaces, and not begin with -"
+_FLAKE = "must be FLAKE#ATTRIBUTE, on one line, and begin neither with - nor with a space"
 _ARGUMENT = "must be the name of an argument of the Nix file: letters, digits, _, ' and -, not a digit or - first"
 
 
@@ -172,7 +172,7 @@ class ImageConfig(Strict):
     disk image. `builtin`: one that virshle brings."""
 
     name: FileName
-    nix: Annotated[str, written_as(r"[^-\s\x00][^\s\x00]*", _FLAKE)] | None = None
+    nix: Annotated[str, written_as(r"[^-\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*", _FLAKE)] | None = None
     file: LocalPath | None = None
     args: dict[Annotated[str, written_as(r"[A-Za-z_][A-Za-z0-9_'-]*", _ARGUMENT)], Text] = Field(default_factory=dict)
     path: LocalPath | None = None

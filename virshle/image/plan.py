@@ -16,7 +16,7 @@ from virshle.image.found import Record, record_file
 from virshle.model.arch import host_arch
 from virshle.model.vm import Pin
 from virshle.nix import NixHost, Reference, Words, build, file_words, reference
-from virshle.plan import Step, Write
+from virshle.plan import Step, Write, run
 from virshle.store.layout import image_link
 
 NIX_FILES = Path(str(resources.files("virshle.image"))) / "tiny"
@@ -40,9 +40,12 @@ def flake_of(image: ImageConfig, local: Callable[[str], Path]) -> Reference | No
     """Of an image that a flake builds. `local` makes a path of the configuration absolute. Raises ConfigError."""
     if image.nix is not None:
         return reference(image.nix, local, whose=f"image {image.name!r}")
-    if image.builtin == "nixos":
-        return reference(f"{own_flake()}#packages.{host_arch().nix}.image-nixos", expand, whose="VIRSHLE_FLAKE")
-    return None
+    return own_image("nixos") if image.builtin == "nixos" else None
+
+
+def own_image(name: str) -> Reference:
+    """Of virshle's own flake. Raises ConfigError."""
+    return reference(f"{own_flake()}#packages.{host_arch().nix}.image-{name}", expand, whose="VIRSHLE_FLAKE")
 
 
 def source_of(image: ImageConfig, local: Callable[[str], Path]) -> str:
@@ -83,8 +86,17 @@ def tiny_recipe(parts: Path | None, packages: tuple[str, ...] = ()) -> Recipe:
     return Recipe(words, parts=packages, offline=True)
 
 
-def build_step(image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost) -> Step:
-    return build(nix, recipe.words, image_link(folder), why=f"build image {image.name}", offline=recipe.offline)
+def build_step(image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost, earlier: Path | None = None) -> Step:
+    """`earlier`: what the image's link leads to. Where what was built is refused, its links are no GC roots."""
+    link = image_link(folder)
+    # nix build, --out-link: the links of further outputs are named after it.
+    names = f"{link.name}*" if earlier is None else f"{link.name}-*"
+    undo = [run("drop what was built", "find", folder, "-maxdepth", "1", "-type", "l", "-name", names, "-delete")]
+    if earlier is not None:
+        # Nix knows a GC root by the link's name, which is the same.
+        undo.insert(0, run("have the earlier one again", "ln", "-sfT", earlier, link))
+    why = f"build image {image.name}"
+    return build(nix, recipe.words, link, why=why, offline=recipe.offline, undo=tuple(undo))
 
 
 def record_step(

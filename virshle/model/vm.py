@@ -86,7 +86,8 @@ class Pin(Strict):
     flake: Text
     """As it was asked for, absolute."""
     locked: Text
-    """The flake reference by which Nix finds the very same; of changes that were not committed, Nix's copy of them."""
+    """The flake reference by which Nix finds the very same; of changes that were not committed, Nix's copy of them
+    where Nix can read that."""
     attribute: Text
     nar_hash: Text | None = None
     revision: Text | None = None
@@ -97,6 +98,11 @@ class Pin(Strict):
     @property
     def installable(self) -> str:
         return f"{self.locked}#{self.attribute}"
+
+    @property
+    def exact(self) -> bool:
+        """Whether `locked` gives the very same: a folder in which something was changed does not."""
+        return not self.dirty or self.locked.startswith("path:")
 
     @property
     def short(self) -> str:
@@ -121,7 +127,7 @@ class Origin(Strict):
     @property
     def rebuild(self) -> tuple[str, ...]:
         """The command that gives that store path again; empty where Nix did not build it."""
-        if self.pin is not None:
+        if self.pin is not None and self.pin.exact:
             return ("nix", "build", self.pin.installable)
         return ("nix-store", "--realise", self.derivation) if self.derivation else ()
 

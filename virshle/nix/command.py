@@ -11,7 +11,7 @@ from virshle.errors import HostError
 from virshle.exec import Command
 from virshle.nix.host import NixHost
 from virshle.nix.log import NixLog
-from virshle.plan import Progress, Run, followed
+from virshle.plan import Progress, Run, Step, followed
 
 BUILD_TIMEOUT = 6 * 3600.0
 Words = tuple[str, ...]
@@ -42,9 +42,11 @@ def _command(nix: NixHost, words: Words, *, offline: bool) -> Command:
     return Command(argv, timeout=BUILD_TIMEOUT, env=nix.env)
 
 
-def build(nix: NixHost, what: Words, link: Path, *, why: str, offline: bool = False) -> Run:
+def build(
+    nix: NixHost, what: Words, link: Path, *, why: str, offline: bool = False, undo: tuple[Step, ...] = ()
+) -> Run:
     """The link is the GC root, and where the result is found. `offline`: ask no binary cache."""
-    return Run(why, _command(nix, ("--out-link", str(link), *what), offline=offline), follow=NixLog)
+    return Run(why, _command(nix, ("--out-link", str(link), *what), offline=offline), undo, follow=NixLog)
 
 
 def would_build(nix: NixHost, what: Words, progress: Progress, *, title: str) -> str:

@@ -9,25 +9,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from virshle import log
 from virshle.errors import ConfigError, HostError
-from virshle.exec import Command
+from virshle.exec import Command, run, spawn_ok
 from virshle.model.vm import Pin
 from virshle.nix.host import NixHost
 from virshle.nix.log import NixLog
 from virshle.plan import Progress, followed
 
 _LOOK_UP_TIMEOUT = 3600.0
-_LOCAL = re.compile(r"(?P<scheme>(?:path|(?:git|hg)\+file):)?(?P<path>(?:~|\.\.?)(?:/[^?]*)?)(?P<query>\?.*)?")
+_SCHEME = r"(?P<scheme>(?:path|(?:git|hg)\+file):)"
+# Without a scheme a name is one of the registry, and not of a folder.
+_LOCAL = re.compile(rf"(?:{_SCHEME}|(?=~|\.\.?(?:[/?]|$)|/))(?://(?=/))?(?P<path>(?!//)[^?]*)(?P<query>\?.*)?")
+_ODD = re.compile(r"[^\w.~/+=,:@!$&'()*;-]", re.ASCII)
+"""No URL has these as they are (RFC 3986, pchar), and Nix takes a flake's path for a part of one."""
+_DECODES = (2, 26)
+"""The Nix that reads %20 in `path:` as a space: 2.26 does, 2.18 did not."""
 _SYSTEM = re.compile(r'nixosConfigurations\.("[^"]+"|[^."^]+)')
 
 
 @dataclass(frozen=True)
 class Reference:
     flake: str
-    """Absolute where it is of this host."""
+    """Absolute where it is of this host, and with no character written otherwise than in the folder's name."""
     attribute: str
 
     def __str__(self) -> str:
@@ -46,12 +52,22 @@ def reference(text: str, local: Callable[[str], Path], *, whose: str) -> Referen
     if _SYSTEM.fullmatch(attribute):
         attribute += ".config.system.build.virshleImage"
     hit = _LOCAL.fullmatch(flake or ".")
+    if re.search(r"\s", attribute + (hit["query"] or "" if hit else flake)):
+        raise ConfigError(
+            f"{whose}: nix = {text!r} has a space where none can be",
+            hint="only the path of a folder may have some: ./FOLDER#ATTRIBUTE",
+        )
     if hit:
-        path = os.path.normpath(local(hit["path"]))
-        scheme = hit["scheme"] or ""
-        # Of a file: URL what comes after two slashes is a host.
-        flake = f"{scheme}{'//' if scheme.endswith('file:') else ''}{path}{hit['query'] or ''}"
+        scheme, path = hit["scheme"] or "", hit["path"]
+        if scheme and not _ODD.search(path.replace("%", "")):
+            path = unquote(path)
+        flake = _joined(scheme, os.path.normpath(local(path)), hit["query"] or "")
     return Reference(flake, attribute)
+
+
+def _joined(scheme: str, path: str, query: str) -> str:
+    # Of a file: URL what comes after two slashes is a host.
+    return f"{scheme}{'//' if scheme.endswith('file:') else ''}{path}{query}"
 
 
 def look_up(nix: NixHost, wanted: Reference, progress: Progress, *, refresh: bool = False) -> Pin:
@@ -59,13 +75,31 @@ def look_up(nix: NixHost, wanted: Reference, progress: Progress, *, refresh: boo
     argv = (
         *(nix.program, "flake", "metadata", *nix.options, "--json", "--log-format", "internal-json", "-v"),
         *(("--refresh",) if refresh else ()),
-        wanted.flake,
+        asked := _for_nix(nix, wanted.flake),
     )
     command = Command(argv, timeout=_LOOK_UP_TIMEOUT, env=nix.env)
-    return _pin(wanted, followed(command, NixLog, progress, f"look up {wanted.flake}").stdout)
+    return _pin(nix, wanted, asked, followed(command, NixLog, progress, f"look up {wanted.flake}").stdout)
 
 
-def _pin(wanted: Reference, text: str) -> Pin:
+def _for_nix(nix: NixHost, flake: str) -> str:
+    """As Nix reads it, where the path has characters that no URL has. Raises HostError."""
+    hit = _LOCAL.fullmatch(flake)
+    if hit is None or not _ODD.search(hit["path"]):
+        return flake
+    scheme, path, query = hit["scheme"] or "path:", Path(hit["path"]), hit["query"] or ""
+    top = next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), None)
+    if hit["scheme"] is None and top is not None:
+        # So does Nix with a path that it can read.
+        scheme, folder = "git+file:", path.relative_to(top)
+        path, query = top, query or (f"?dir={quote(str(folder))}" if folder.parts else "")
+    elif scheme == "path:" and nix.version < _DECODES:
+        # The copy that Nix makes of such a flake, by the name that it gives it.
+        argv = (nix.program, "store", "add-path", *nix.options, "--name", "source", str(path))
+        return _joined(scheme, run(Command(argv, timeout=_LOOK_UP_TIMEOUT, env=nix.env)).stdout.strip(), query)
+    return _joined(scheme, quote(str(path)), query)
+
+
+def _pin(nix: NixHost, wanted: Reference, asked: str, text: str) -> Pin:
     try:
         found = json.loads(text)
         locked, url = found["locked"], found["url"]
@@ -73,8 +107,8 @@ def _pin(wanted: Reference, text: str) -> Pin:
         # What was changed and not committed has a hash and no revision; Nix keeps a copy of it as it was built.
         dirty = locked["type"] in ("git", "hg") and revision is None
         return Pin(
-            flake=found.get("originalUrl") or wanted.flake,
-            locked=_copy(found) if dirty and found.get("path") else url,
+            flake=(found.get("originalUrl") if asked == wanted.flake else None) or wanted.flake,
+            locked=(dirty and _copy(nix, found)) or url,
             attribute=wanted.attribute,
             nar_hash=locked.get("narHash"),
             revision=revision,
@@ -88,6 +122,13 @@ def _pin(wanted: Reference, text: str) -> Pin:
         ) from error
 
 
-def _copy(found: dict[str, Any]) -> str:
-    folder = found["locked"].get("dir")
-    return f"path:{found['path']}" + (f"?dir={quote(folder)}" if folder else "")
+def _copy(nix: NixHost, found: dict[str, Any]) -> str | None:
+    """None where Nix kept no copy, or is one that reads no folder of it: 2.8 knows no `dir` of a `path:`."""
+    if not found.get("path"):
+        return None
+    copy, folder = f"path:{found['path']}", found["locked"].get("dir")
+    if not folder:
+        return copy
+    copy += f"?dir={quote(folder)}"
+    argv = (nix.program, "flake", "metadata", *nix.options, "--json", copy)
+    return copy if spawn_ok(Command(argv, timeout=_LOOK_UP_TIMEOUT, env=nix.env)) else None

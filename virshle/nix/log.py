@@ -21,6 +21,8 @@ from virshle.plan import Progress
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 TRANSFER, BUILDS, BUILD = 101, 104, 105
 LOG_LINE, SET_PHASE, PROGRESS, SET_EXPECTED = 101, 104, 105, 106
+_LONGEST = 1000
+"""Characters of a line that are kept: a builder may write megabytes without a newline."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class NixLog:
         if not text.startswith("@nix "):
             log.output(text)
             if text.strip():
-                self.errors.append(_ANSI.sub("", text))
+                self.errors.append(_cut(_ANSI.sub("", text)))
             return
         with suppress(ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
             self._message(json.loads(text[5:]))
@@ -62,7 +64,7 @@ class NixLog:
             case "start":
                 fields = message.get("fields") or [""]
                 derivation = str(fields[0]) if message["type"] == BUILD else ""
-                self._activities[message["id"]] = _Activity(message["type"], message.get("text", ""), derivation)
+                self._activities[message["id"]] = _Activity(message["type"], _cut(message.get("text", "")), derivation)
             case "stop":
                 ended = self._activities.pop(message["id"], None)
                 if ended is not None and ended.type == TRANSFER:
@@ -73,7 +75,7 @@ class NixLog:
                 said = _ANSI.sub("", message.get("raw_msg") or message["msg"])
                 log.output(said)
                 told = self.errors if message.get("level", 0) == 0 else self.warnings
-                told += [line for line in said.splitlines() if line.strip()]
+                told += [_cut(line) for line in said.splitlines() if line.strip()]
         self._tell()
 
     def _result(self, activity: _Activity, kind: int, fields: Sequence[Any]) -> None:
@@ -82,11 +84,12 @@ class NixLog:
         elif kind == SET_EXPECTED and int(fields[0]) == TRANSFER:
             self._to_download = int(fields[1])
         elif kind == SET_PHASE:
-            activity.phase = str(fields[0])
+            activity.phase = _cut(str(fields[0]))
         elif kind == LOG_LINE:
-            activity.last = _ANSI.sub("", str(fields[0]))
+            said = _ANSI.sub("", str(fields[0]))
+            activity.last = _cut(said)
             self.builder.append(activity.last)
-            log.output(activity.last)
+            log.output(said)
 
     def _tell(self) -> None:
         """Downloads in bytes while there are some, else builds."""
@@ -119,6 +122,10 @@ class NixLog:
     def hint(self) -> str:
         """What mends it, where that is known."""
         return hint_for([*self.errors, *self.builder], self.warnings)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line)} characters)"
 
 
 def _name(derivation: str) -> str:

@@ -13,6 +13,7 @@ from virshle.model.arch import host_arch
 from virshle.nix import find_nix
 from virshle.service.check import check
 from virshle.service.host_checks import Check, going_on, guarded, host_checks
+from virshle.service.image import dead_root
 from virshle.service.node import Node
 from virshle.vmm.account import check_way, vmm_user
 
@@ -26,7 +27,7 @@ def examine(node: Node) -> list[Check]:
         *going_on("folders", lambda: _folders(node)),
         *going_on("sockets", lambda: [guarded("sockets", lambda: _sockets(node), "no")]),
         *going_on("VMs", lambda: _state(node), "state"),
-        *going_on("configuration", lambda: _configuration(node)),
+        *going_on("configuration", lambda: [*_configuration(node), *_images(node)]),
     ]
 
 
@@ -71,6 +72,18 @@ def _known() -> str:
 def _way(user: str, path: Path) -> str:
     check_way(user, path, [])
     return f"{user} may pass"
+
+
+def _images(node: Node) -> Iterator[Check]:
+    for image in node.config.images.values():
+        try:
+            root = None if image.path is not None else dead_root(node, image)
+        except VirshleError as error:
+            yield Check(f"image {image.name}", "limited", error.message, error.hint, "state")
+            continue
+        if root is not None:
+            what = "Nix may delete it: it does not know the link to it, whose folder was moved"
+            yield Check(f"image {image.name}", "limited", what, root.shell(), "state")
 
 
 def _state(node: Node) -> Iterator[Check]:

@@ -10,10 +10,11 @@ from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
 from virshle.disk import SECTOR, check_image
 from virshle.errors import ConfigError, HostError, VirshleError
+from virshle.exec import find_program
 from virshle.fs import check_known
 from virshle.image import RAW, Built, build_step, built, read_record, record_step, source_of
-from virshle.nix import NixHost, deriver, find_nix
-from virshle.plan import Apply, Plan, run
+from virshle.nix import NixHost, add_root, deriver, find_nix, is_root
+from virshle.plan import Apply, Plan, Step, run
 from virshle.service.node import Node
 from virshle.service.recipe import recipe
 from virshle.service.share import note_config
@@ -32,8 +33,23 @@ def ensure_built(node: Node, name: str) -> None:
     image = node.config.image(name)
     if image.path is None and not _is_current(node, image):
         build(node, name, again=False)
-    else:
-        note_config(node)
+        return
+    note_config(node)
+    if image.path is None and (root := dead_root(node, image)) is not None:
+        with node.apply() as apply:
+            if node.hold(apply, node.layout.image(name)):
+                apply(Plan(name, [root]))
+            apply.commit()
+
+
+def dead_root(node: Node, image: ImageConfig) -> Step | None:
+    """What has Nix keep the image again; None where Nix keeps it. Raises ConfigError where its Nix is too old."""
+    link = image_link(node.layout.image(image.name))
+    target = _linked(link.parent)
+    # Where there is no nix, nobody deletes what it built.
+    if target is None or not target.exists() or is_root(link) or find_program("nix") is None:
+        return None
+    return add_root(nix_of(node), link, target)
 
 
 def _is_current(node: Node, image: ImageConfig) -> bool:
@@ -128,11 +144,8 @@ class Update:
 
 def update(node: Node, name: str) -> Update:
     """Builds it from its source as that is now, which is asked, whatever Nix has kept of it. Raises as `build`."""
-    try:
-        before = str(node.layout.image(name) / image_link(node.layout.image(name)).readlink())
-    except OSError:
-        before = None
-    return Update(before, build(node, name, refresh=True))
+    before = _linked(node.layout.image(name))
+    return Update(None if before is None else str(before), build(node, name, refresh=True))
 
 
 def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -> str:
@@ -159,7 +172,7 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
         if again or not _is_current(node, image):
             used = recipe(node, apply, image, nix, refresh=refresh)
             before = _state(image_link(folder))
-            apply(Plan(name, [build_step(image, used, folder, nix)]))
+            apply(Plan(name, [build_step(image, used, folder, nix, _linked(folder))]))
             target = Path("/nix/store/...") if node.dry_run else _result(name, folder, before)
             made_by = None if node.dry_run else deriver(nix, target)
             source = source_of(image, node.config.local)
@@ -175,6 +188,13 @@ def _state(link: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_ctime_ns
+
+
+def _linked(folder: Path) -> Path | None:
+    try:
+        return _target(folder)
+    except OSError:
+        return None
 
 
 def _target(folder: Path) -> Path:

@@ -8,10 +8,10 @@ from virshle.config.schema import ImageConfig
 from virshle.errors import ConfigError, HostError
 from virshle.exec import Command, find_program, spawn_ok
 from virshle.fs import read_start
-from virshle.image import Recipe, file_recipe, flake_of, tiny_recipe
+from virshle.image import Recipe, file_recipe, flake_of, own_image, tiny_recipe
 from virshle.image.debian import Package, have_apt, parts_steps, pin, resolve, update_lists
 from virshle.model.arch import host_arch
-from virshle.nix import NixHost, flake_words, look_up
+from virshle.nix import NixHost, Reference, flake_words, look_up
 from virshle.plan import Apply, Plan, Silent
 from virshle.service.node import Node
 
@@ -21,9 +21,9 @@ def recipe(node: Node, apply: Apply, image: ImageConfig, nix: NixHost, *, refres
     ConfigError, HostError."""
     if image.builtin != "tiny":
         return _own_recipe(node, image, nix, refresh=refresh)
-    if _have_nixpkgs():
-        return tiny_recipe(None)
-    parts = _parts(node, image)
+    if (alone := _tiny_without_apt(node, nix, refresh=refresh)) is not None:
+        return alone
+    parts = node.layout.image(image.name) / "parts"
     packages = _packages(node, apply)
     if packages is not None and not _pinned(parts, packages):
         apply(Plan(image.name, parts_steps(packages, parts)))
@@ -35,9 +35,9 @@ def recipe_now(node: Node, image: ImageConfig, nix: NixHost) -> Recipe | None:
     is built are not those of now. Raises ConfigError, HostError."""
     if image.builtin != "tiny":
         return _own_recipe(node, image, nix, refresh=True)
-    if _have_nixpkgs():
-        return tiny_recipe(None)
-    parts, packages = _parts(node, image), resolve(host_arch())
+    if (alone := _tiny_without_apt(node, nix, refresh=True)) is not None:
+        return alone
+    parts, packages = node.layout.image(image.name) / "parts", resolve(host_arch())
     return tiny_recipe(parts, _names(packages)) if packages and _pinned(parts, packages) else None
 
 
@@ -45,6 +45,10 @@ def _own_recipe(node: Node, image: ImageConfig, nix: NixHost, *, refresh: bool) 
     wanted = flake_of(image, node.config.local)
     if wanted is None:
         return file_recipe(image, node.config.local)
+    return _flake_recipe(node, wanted, nix, refresh=refresh)
+
+
+def _flake_recipe(node: Node, wanted: Reference, nix: NixHost, *, refresh: bool) -> Recipe:
     if node.dry_run is not None:
         node.dry_run(f"# then: pin {wanted.flake} to what `nix flake metadata` says it is, and build that")
         return Recipe(flake_words(str(wanted)))
@@ -52,20 +56,28 @@ def _own_recipe(node: Node, image: ImageConfig, nix: NixHost, *, refresh: bool) 
     return Recipe(flake_words(pinned.installable), pin=pinned)
 
 
+def _tiny_without_apt(node: Node, nix: NixHost, *, refresh: bool) -> Recipe | None:
+    """None where its parts are Debian's. Raises ConfigError where they can be had from nowhere, HostError."""
+    if _have_nixpkgs():
+        return tiny_recipe(None)
+    if have_apt():
+        return None
+    try:
+        wanted = own_image("tiny")
+    except ConfigError as error:
+        raise ConfigError(
+            "image 'tiny' needs its parts from the nixpkgs that NIX_PATH names, from Debian's apt, or from the nixpkgs "
+            "of virshle's own flake, and there is none of them",
+            hint="name virshle's flake: export VIRSHLE_FLAKE=THE_FOLDER_OF_A_CLONE; "
+            "or give nix a nixpkgs: nix-channel --add ...; nix-channel --update",
+        ) from error
+    return _flake_recipe(node, wanted, nix, refresh=refresh)
+
+
 def _have_nixpkgs() -> bool:
     return find_program("nix-instantiate") is not None and spawn_ok(
         Command(("nix-instantiate", "--find-file", "nixpkgs"))
     )
-
-
-def _parts(node: Node, image: ImageConfig) -> Path:
-    """Raises ConfigError where there is no apt to name them."""
-    if not have_apt():
-        raise ConfigError(
-            "image 'tiny' needs its parts from nixpkgs, which NIX_PATH does not name, or from Debian's apt",
-            hint="give nix a nixpkgs: nix-channel --add ...; nix-channel --update",
-        )
-    return node.layout.image(image.name) / "parts"
 
 
 def _packages(node: Node, apply: Apply) -> list[Package] | None:

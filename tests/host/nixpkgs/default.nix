@@ -3,8 +3,8 @@
 let
   fake = name: derivation { inherit name; system = builtins.currentSystem; builder = "/bin/sh"; };
 in
-{
-  stdenv.hostPlatform = { system = builtins.currentSystem; linux-kernel.target = "bzImage"; };
+(import ../../nix/nixpkgs/names.nix).only "packages" {
+  stdenv.hostPlatform = { system = builtins.currentSystem; isAarch64 = false; };
   linuxPackages.kernel = fake "linux" // { modules = fake "linux-modules"; };
   pkgsStatic = {
     busybox = fake "busybox";

@@ -20,7 +20,7 @@ let
 in
 (import ../nixos {
   inherit lib;
-  real = packages;
+  real = packages.nixpkgs;
   modules = [
     ../../../nixos-module/guest.nix
     {

@@ -85,51 +85,56 @@ let
     for deb in $debs; do dpkg-deb -x "$deb" .; done
     cp usr/bin/busybox "$out/bin/"
   '';
+  # What nixpkgs has too.
+  nixpkgs = {
+    inherit runCommand;
+
+    # nixpkgs asks jq for the same of the same file.
+    closureInfo =
+      { rootPaths }:
+      runCommand "closure-info"
+        {
+          __structuredAttrs = true;
+          exportReferencesGraph.closure = rootPaths;
+          python = ''
+            import json, sys
+            closure = json.load(open(".attrs.json"))["closure"]
+            paths, registration = (open(f"{sys.argv[1]}/{name}", "w") for name in ("store-paths", "registration"))
+            for member in closure:
+                path, refs = member["path"], member["references"]
+                print(path, file=paths)
+                print(path, member["narHash"], member["narSize"], "", len(refs), *refs, sep="\n", file=registration)
+          '';
+        }
+        ''
+          mkdir "$out"
+          python3 -I -c "$python" "$out"
+        '';
+
+    coreutils = package "coreutils" [ "coreutils" ];
+    findutils = package "findutils" [ "findutils" ];
+    # Debian gives it this name when it is installed.
+    gawk = runCommand "gawk" { } ''
+      mkdir -p "$out/bin"
+      ln -s ${debian}/usr/bin/mawk "$out/bin/awk"
+    '';
+    gnugrep = package "gnugrep" [ "grep" ];
+    gnused = package "gnused" [ "sed" ];
+    cloud-utils.guest = package "cloud-utils" [ "cloud-guest-utils" ];
+    mtools = package "mtools" [ "mtools" ];
+    openssh = package "openssh" [ "openssh-client" "openssh-server" ];
+    socat = package "socat" [ "socat" ];
+    systemd = package "systemd" [ "systemd" "systemd-sysv" "udev" ];
+    util-linux = package "util-linux" [ "fdisk" "mount" "util-linux" ];
+  };
 in
-{
+nixpkgs
+// {
   inherit
     busybox
     debian
     linux
-    runCommand
+    nixpkgs
     ;
-
-  # nixpkgs asks jq for the same of the same file.
-  closureInfo =
-    { rootPaths }:
-    runCommand "closure-info"
-      {
-        __structuredAttrs = true;
-        exportReferencesGraph.closure = rootPaths;
-        python = ''
-          import json, sys
-          closure = json.load(open(".attrs.json"))["closure"]
-          paths, registration = (open(f"{sys.argv[1]}/{name}", "w") for name in ("store-paths", "registration"))
-          for member in closure:
-              path, refs = member["path"], member["references"]
-              print(path, file=paths)
-              print(path, member["narHash"], member["narSize"], "", len(refs), *refs, sep="\n", file=registration)
-        '';
-      }
-      ''
-        mkdir "$out"
-        python3 -I -c "$python" "$out"
-      '';
-
   bash = package "bash" [ "bash" ];
-  coreutils = package "coreutils" [ "coreutils" ];
-  findutils = package "findutils" [ "findutils" ];
-  # Debian gives it this name when it is installed.
-  gawk = runCommand "gawk" { } ''
-    mkdir -p "$out/bin"
-    ln -s ${debian}/usr/bin/mawk "$out/bin/awk"
-  '';
-  gnugrep = package "gnugrep" [ "grep" ];
-  gnused = package "gnused" [ "sed" ];
-  growpart = package "cloud-utils" [ "cloud-guest-utils" ];
-  mtools = package "mtools" [ "mtools" ];
-  openssh = package "openssh" [ "openssh-client" "openssh-server" ];
-  socat = package "socat" [ "socat" ];
-  systemd = package "systemd" [ "systemd" "systemd-sysv" "udev" ];
-  util-linux = package "util-linux" [ "fdisk" "mount" "util-linux" ];
 }

@@ -32,7 +32,7 @@ in
       before = [ "systemd-growfs-root.service" ];
       path = [
         pkgs.gawk
-        pkgs.growpart
+        pkgs.cloud-utils.guest
         pkgs.util-linux
       ];
       unitConfig.DefaultDependencies = false;

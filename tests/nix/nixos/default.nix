@@ -1,4 +1,4 @@
-# As much of NixOS as nixosModules.guest sets or reads. Names, types and defaults are NixOS's; nothing comes of them.
+# As much of NixOS as nixosModules.guest sets or reads: names and types are those of names.toml, and nothing comes of them.
 {
   lib,
   modules,
@@ -27,15 +27,15 @@ let
       "util-linux"
     ] fake
     // {
-      stdenv.hostPlatform = lib.systems.elaborate "x86_64-linux";
+      stdenv.hostPlatform = { inherit (lib.systems.elaborate "x86_64-linux") system efiArch isAarch64; };
       closureInfo = { rootPaths }: fake "closure-info";
       # All that a derivation is made of is forced, as in the real one.
       runCommand = name: env: script: builtins.deepSeq [ (removeAttrs env [ "toplevel" ]) script ] (fake name);
     }
     // real;
-  pkgs = packages // {
-    buildPackages = packages // { callPackage = lib.callPackageWith packages; };
-  };
+  pkgs = (import ../nixpkgs/names.nix).only "packages" (
+    packages // { buildPackages.callPackage = lib.callPackageWith packages; }
+  );
 in
 (lib.evalModules {
   modules = [ ./options.nix ] ++ modules;

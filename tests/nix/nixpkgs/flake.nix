@@ -1,11 +1,11 @@
 # As much of nixpkgs as virshle's flake and templates name, made of this machine's own programs and of nothing fetched:
 # tests/host/test_flake.py locks a copy of virshle to a copy of this. It shows that the flake's own expressions work, and
-# nothing of what nixpkgs really has.
+# nothing of what nixpkgs really has: that is in names.toml, and no other name is in here.
 {
   outputs =
     { self }:
     let
-      lib = import ./lib.nix;
+      lib = (import ./names.nix).only "lib" (import ./lib.nix);
     in
     {
       inherit lib;

@@ -34,7 +34,6 @@ let
     function (builtins.intersectAttrs (builtins.functionArgs function) all // more);
 
   python3Packages = {
-    python.sitePackages = "lib";
     hatchling = package "hatchling";
     click = package "click";
     jinja2 = package "jinja2";
@@ -80,7 +79,8 @@ let
         '';
   };
 
-  all = lib.genAttrs [
+  all = (import ./names.nix).only "packages" offered // { inherit lib; };
+  offered = lib.genAttrs [
     "binutils"
     "cloud-hypervisor"
     "coreutils"
@@ -106,7 +106,7 @@ let
     "zsh"
   ] package
   // {
-    inherit lib python3Packages runCommand;
+    inherit python3Packages runCommand;
     callPackage = callPackageWith all;
     python3.withPackages = select: runCommand "python3-env" { names = map (p: p.name) (select pythonPackages); } ''mkdir "$out"'';
     mkShell = args: runCommand "shell" { inherit (args) packages shellHook; outputs = [ "out" ]; } ''mkdir "$out"'';
@@ -122,12 +122,12 @@ let
     writeText = name: text: runCommand name { inherit text; } ''printf %s "$text" >"$out"'';
     stdenv.hostPlatform = {
       inherit system;
-      linux-kernel.target = "bzImage";
+      isAarch64 = system == "aarch64-linux";
     };
     # In form what the tiny image is made of. Real are only what runs while it is made: busybox and e2fsprogs.
     linuxPackages.kernel = runCommand "linux" { } ''
       mkdir -p "$out/lib/modules/6.1.0/kernel"
-      echo kernel >"$out/bzImage"
+      for name in bzImage Image; do echo kernel >"$out/$name"; done
       echo kernel/ext4.ko: >"$out/lib/modules/6.1.0/modules.dep"
       echo module >"$out/lib/modules/6.1.0/kernel/ext4.ko"
     '';
@@ -154,7 +154,6 @@ let
   pythonPackages = lib.genAttrs [
     "click"
     "hypothesis"
-    "import-linter"
     "jinja2"
     "jsonschema"
     "pydantic"

@@ -29,6 +29,8 @@ def v(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> It
 
     def run(*words: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["v", *words])
+        # Where it is `python -m pytest`, click would take that for our name.
+        monkeypatch.setattr(sys.modules["__main__"], "__package__", None)
         capsys.readouterr()
         return Ran(run_cli(), *capsys.readouterr())
 

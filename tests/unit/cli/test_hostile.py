@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.cli.conftest import Ran, V
+from tests.unit.fakehost import FakeHost
 from tests.unit.hostile import FILES, WORDS, toml
 from tests.unit.support import make_vm, put_broken, put_vm, uuid_of
 from virshle.store import Layout
@@ -66,7 +67,7 @@ VERBS = [
 
 
 @pytest.mark.parametrize(("verb", "codes"), [(verb, codes) for verb, *codes in VERBS])
-def test_no_word_is_more_than_unknown(verb: str, codes: list[int], layout: Layout, v: V) -> None:
+def test_no_word_is_more_than_unknown(verb: str, codes: list[int], layout: Layout, v: V, host: FakeHost) -> None:
     put_vm(layout, make_vm())
     for word in (*WORDS, "\udcff", "-", "--", "--nonsense", "-x"):
         # Those are words that say something else.

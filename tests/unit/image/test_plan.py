@@ -29,6 +29,8 @@ def test_what_is_built_is_linked_in_the_images_folder() -> None:
     step = build_step(_image(nix="x#y"), Recipe(("x?rev=1#y",)), FOLDER, NIX)
     assert isinstance(step, Run)
     assert step.command.argv[-3:] == ("--out-link", "/s/image/x/result", "x?rev=1#y")
+    (drop,) = step.undo
+    assert drop.shell() == "find /s/image/x -maxdepth 1 -type l -name 'result*' -delete"
 
 
 def test_only_what_a_flake_builds_is_of_one() -> None:

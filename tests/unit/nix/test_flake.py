@@ -11,7 +11,7 @@ from tests.unit.support import FakeProgress, told
 from virshle.errors import ConfigError, HostError
 from virshle.exec import Command, Result
 from virshle.fs import expand
-from virshle.model.vm import Pin
+from virshle.model.vm import Origin, Pin
 from virshle.nix import NixHost, Reference, look_up, reference
 from virshle.plan import Silent
 
@@ -49,6 +49,18 @@ def _local(path: str) -> Path:
         ("github:a/b/c?dir=.#a.b.c", "github:a/b/c?dir=.", "a.b.c"),
         ("git+ssh://git@h/r#x", "git+ssh://git@h/r", "x"),
         (".f#x", ".f", "x"),
+        ("path:plain#x", "path:/etc/virshle/plain", "x"),
+        ("path:plain/f?narHash=y#x", "path:/etc/virshle/plain/f?narHash=y", "x"),
+        ("git+file:plain#x", "git+file:///etc/virshle/plain", "x"),
+        ("git+file:///f#x", "git+file:///f", "x"),
+        ("git+file://host/f#x", "git+file://host/f", "x"),
+        ("plain#x", "plain", "x"),
+        ("./a b#x", "/etc/virshle/a b", "x"),
+        ("/a%20b#x", "/a%20b", "x"),
+        ("path:/a b#x", "path:/a b", "x"),
+        ("path:./a%20b#x", "path:/etc/virshle/a b", "x"),
+        ("path:/50% of it#x", "path:/50% of it", "x"),
+        ("git+file:///%C3%A9?dir=a%20b#x", "git+file:///é?dir=a%20b", "x"),
     ],
 )
 def test_a_reference_is_of_the_folder_of_the_configuration(text: str, flake: str, attribute: str) -> None:
@@ -78,6 +90,12 @@ def test_a_nixos_configuration_means_its_image(attribute: str, built: str) -> No
 @pytest.mark.parametrize("text", ["github:a/b", "x#", "#", "", "--impure#x", "-f#x"])
 def test_what_names_no_attribute_of_a_flake_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"image 'x': nix = .* names no attribute"):
+        reference(text, _local, whose="image 'x'")
+
+
+@pytest.mark.parametrize("text", ["a b#x", "./f#a b", "./f?dir=a b#x", "github:a/b c#x"])
+def test_a_space_is_of_a_path_or_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="has a space"):
         reference(text, _local, whose="image 'x'")
 
 
@@ -128,11 +146,67 @@ def test_who_wants_the_newest_has_the_source_asked(says: Says) -> None:
         ({"dir": "a b"}, "path:/nix/store/1-source?dir=a%20b"),
     ],
 )
-def test_changes_that_were_not_committed_are_pinned_by_nixs_copy(more: dict[str, str], locked: str, says: Says) -> None:
+def test_changes_that_were_not_committed_are_pinned_by_nixs_copy(
+    more: dict[str, str], locked: str, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virshle.nix.flake.spawn_ok", lambda command: True)
     says(DIRTY | {"locked": {**DIRTY["locked"], **more}})  # type: ignore[dict-item]
     pin = look_up(NIX, WANTED, Silent())
     assert (pin.dirty, pin.revision, pin.locked) == (True, None, locked)
     assert pin.short == "x-dirty"
+
+
+def test_a_nix_that_reads_no_folder_of_its_copy_is_given_the_flake_itself(
+    says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nix 2.8: path URL '..' has unsupported parameter 'dir'. What gives the same again is the derivation."""
+    monkeypatch.setattr("virshle.nix.flake.spawn_ok", lambda command: False)
+    url = "git+file:///f?dir=sub"
+    says(DIRTY | {"url": url, "locked": {**DIRTY["locked"], "dir": "sub"}})  # type: ignore[dict-item]
+    pin = look_up(NIX, WANTED, Silent())
+    assert (pin.dirty, pin.locked, pin.exact) == (True, url, False)
+    assert Origin(source="x", pin=pin, derivation="/nix/store/1-x.drv").rebuild[-1] == "/nix/store/1-x.drv"
+
+
+@pytest.mark.parametrize(
+    ("flake", "git", "asked"),
+    [
+        ("/a b", None, "path:/a%20b"),
+        ("/a b?narHash=x", None, "path:/a%20b?narHash=x"),
+        ("path:/é/50%", None, "path:/%C3%A9/50%25"),
+        ("git+file:///a b?dir=c", None, "git+file:///a%20b?dir=c"),
+        ("/a b/c d/e", "/a b", "git+file:///a%20b?dir=c%20d/e"),
+        ("/a b/c", "/a b/c", "git+file:///a%20b/c"),
+        ("path:/a b/c", "/a b", "path:/a%20b/c"),
+        ("/ab/c", "/ab", "/ab/c"),
+        ("github:a/b", None, "github:a/b"),
+    ],
+)
+def test_characters_that_no_url_has_are_written_as_nix_reads_them(
+    flake: str, git: str | None, asked: str, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a repository a path means that, to Nix too."""
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == f"{git}/.git")
+    called = says(GIT)
+    new = NixHost("/bin/nix", (2, 34), "/nix/store")
+    assert look_up(new, Reference(flake, "image"), Silent()).flake == (GIT["originalUrl"] if flake == asked else flake)
+    assert called[0].argv[-1] == asked
+
+
+def test_a_nix_that_reads_no_such_path_is_given_its_own_copy(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[Command] = []
+
+    def add(command: Command) -> Result:
+        copied.append(command)
+        return Result(command, 0, "/nix/store/1-source\n", "", 0.1)
+
+    monkeypatch.setattr("virshle.nix.flake.run", add)
+    url = "path:/nix/store/1-source?narHash=x"
+    called = says({"originalUrl": "path:/nix/store/1-source", "url": url, "locked": {"type": "path"}})
+    pin = look_up(NIX, Reference("/a b?narHash=x", "image"), Silent())
+    assert copied[0].argv[-3:] == ("--name", "source", "/a b")
+    assert called[0].argv[-1] == url
+    assert (pin.flake, pin.locked) == ("/a b?narHash=x", url)
 
 
 def test_where_nix_keeps_no_copy_the_flake_is_named_as_it_is(says: Says) -> None:

@@ -196,3 +196,14 @@ def test_of_a_long_error_the_first_lines_and_the_last_are_shown() -> None:
     assert "  ..." in lines
     assert lines[-1] == "  line 39"
     assert len(lines) == 19
+
+
+def test_of_a_line_without_end_the_beginning_is_kept(log: NixLog, progress: FakeProgress) -> None:
+    long = "x" * 3_000_000
+    _feed(log, _start(1, 104), _start(2, 105, f"building '{DRV}'", DRV, "", 1, 1), _result(2, 101, long))
+    assert len(progress.told[-1][4]) < 2000
+    _feed(log, _message(0, f"error: {long}\nwhole"), long)
+    said = log.failure()
+    assert max(map(len, said)) < 2000
+    assert "x... (3000000 characters)" in "\n".join(said)
+    assert any(line.strip() == "whole" for line in said)

@@ -98,6 +98,23 @@ def test_a_failed_build_leaves_the_old_one(
     assert image_source(node, "flake").size == 1024
 
 
+def test_a_refused_build_leaves_no_root_and_the_one_before(node: Node, nix: FakeNix, layout: Layout) -> None:
+    link = image_link(layout.image("flake"))
+    good, bad = nix.store, nix.folder / "odd"
+    bad.mkdir()
+    nix.store = bad
+    with pytest.raises(ConfigError, match="is no image"):
+        build(node, "flake")
+    assert not link.is_symlink()
+    nix.store = good
+    build(node, "flake")
+    nix.store = bad
+    with pytest.raises(ConfigError, match="is no image"):
+        build(node, "flake")
+    assert link.readlink() == good
+    assert image_source(node, "flake").store_path == str(good)
+
+
 def test_a_build_that_made_no_link_is_not_taken_for_the_one_before(
     node: Node, nix: FakeNix, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,8 @@ let
 in
 import ./tiny.nix {
   inherit (pkgs.stdenv.hostPlatform) system;
-  # bzImage on x86_64, Image on aarch64: nixpkgs knows the name.
-  kernel = "${kernel}/${pkgs.stdenv.hostPlatform.linux-kernel.target}";
+  # nixpkgs: pkgs/os-specific/linux/kernel/build.nix. Which attribute has the name differs from release to release.
+  kernel = "${kernel}/${if pkgs.stdenv.hostPlatform.isAarch64 then "Image" else "bzImage"}";
   # Since nixpkgs 25.11 the modules are an output of their own.
   modules = kernel.modules or kernel;
   inherit (static) busybox dropbear socat e2fsprogs;
