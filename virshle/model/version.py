@@ -4,7 +4,7 @@ without the schema."""
 from collections.abc import Callable
 from typing import Any, Literal
 
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 """A newer one is refused, never rewritten."""
 LARGEST_ID = 2**31 - 1
 MOST_VCPUS = 1024
@@ -14,6 +14,8 @@ FIRST = 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     # The second may say by which flake its image was built.
     1: dict,
+    # The third may have a cloud-config.
+    2: lambda data: {**data, "cloud_config": None},
 }
 """From each earlier version to the next: what vm.json held, as that would have written it."""
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from virshle.model.names import check_file_name, check_name
+from virshle.model.public_key import LONGEST
 from virshle.model.strict import Strict
 from virshle.model.units import LARGEST
 from virshle.model.version import LARGEST_ID, MOST_VCPUS, VERSION
@@ -24,8 +25,9 @@ Hypervisor = Literal["auto", "cloud-hypervisor", "qemu"]
 Ready = Literal["guest", "ssh"]
 
 
-PublicKey = Annotated[str, Field(pattern=r"^(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]+$", max_length=16384)]
-"""One line of an authorized_keys file."""
+PublicKey = Annotated[str, Field(pattern=r"^(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]+$", max_length=LONGEST)]
+"""One line of an authorized_keys file. What is given for a new VM is looked at closely (`public_key`); of a VM that is
+there no such line is a reason to call it broken."""
 
 
 def _inside(path: str) -> str:
@@ -121,6 +123,9 @@ class Origin(Strict):
         return ("nix-store", "--realise", self.derivation) if self.derivation else ()
 
 
+LONGEST_CLOUD_CONFIG = 2**18
+"""Bytes: it is in vm.json, which is read whole, and on a seed disk of 1 MiB."""
+
 LOGIN = r"[a-z_][a-z0-9_-]{0,31}"
 Login = Annotated[str, Field(pattern=f"^{LOGIN}$")]
 """The name of a user in a guest."""
@@ -132,7 +137,7 @@ class User(Strict):
 
 
 class Vm(Strict):
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     uuid: UUID
     id: int = Field(gt=0, le=LARGEST_ID)
     name: VmName
@@ -155,4 +160,6 @@ class Vm(Strict):
     authorized_keys: tuple[PublicKey, ...] = ()
     """For `login`."""
     users: tuple[User, ...] = ()
-    """Further users, made by guests that run cloud-init."""
+    """Further users, made by guests that make users at all."""
+    cloud_config: Annotated[Text, Field(max_length=LONGEST_CLOUD_CONFIG)] | None = None
+    """What the caller has for the guest's cloud-init, as he wrote it."""

@@ -89,6 +89,8 @@ def image_source(node: Node, name: str) -> Source:
         kernel=found.kernel,
         initrd=found.initrd,
         cmdline=found.cmdline,
+        # Only one that an earlier virshle built does not say so, and it takes neither users nor a cloud-config.
+        takes=frozenset() if found.takes is None and image.builtin == "tiny" else found.takes,
     )
 
 
@@ -105,7 +107,8 @@ def _assumed(image: ImageConfig, folder: Path) -> Built:
     result = image_link(folder)
     if image.builtin is None:
         return Built(result, result / "disk.raw")
-    return Built(result, result / "disk.raw", result / "kernel", result / "initrd", "...")
+    takes = frozenset({"users"}) if image.builtin == "tiny" else None
+    return Built(result, result / "disk.raw", result / "kernel", result / "initrd", "...", takes)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Job:
     keep: bool = False
     timeout: float = 120.0
     """Seconds until it is ready, at most."""
-    user_data: Path | None = None
+    user_data: Sequence[Path] = ()
 
 
 def run(node: Node, job: Job) -> int:

@@ -182,6 +182,10 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
     if vm.origin.rebuild:
         found["rebuild"] = shlex.join(vm.origin.rebuild)
     found["login"] = vm.login
+    if vm.users:
+        found["users"] = [user.name for user in vm.users]
+    if vm.cloud_config is not None:
+        found["cloud_config"] = vm.cloud_config.splitlines()
     found["ready"] = vm.ready
     found["hypervisor"] = vm.hypervisor
     state, launch, _ = _look(node, entry)

@@ -227,7 +227,7 @@ def _check(data: dict[str, Any], uuid: UUID) -> None:
 _OF_ORIGIN = ("image", "source", "store_path")
 _KEYS = frozenset(
     "version uuid id name template created vcpu memory hypervisor boot disks nets origin ready login account "
-    "authorized_keys users".split()
+    "authorized_keys users cloud_config".split()
 )
 """Of a vm.json that virshle wrote."""
 
