@@ -190,4 +190,5 @@ def _result(name: str, folder: Path, before: tuple[int, int] | None) -> Path:
             f"image {name!r} was built, and {path} is not there, though nix takes it to be",
             hint=f"have it made again: nix-store --repair-path {path}; then: v image build {name}",
         )
+    _size(name, found)
     return found.store_path
