@@ -76,4 +76,4 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def printable(text: str) -> str:
     """Control characters made visible, so that a name or a log line cannot drive the terminal."""
-    return _CONTROL.sub(lambda hit: f"\\x{ord(hit[0]):02x}", text)
+    return _CONTROL.sub(lambda hit: f"\\x{ord(hit[0]) & 0xFF:02x}", text)

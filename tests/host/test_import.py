@@ -267,6 +267,13 @@ def wait_gone(pid: int) -> None:
         time.sleep(0.02)
 
 
+def test_a_file_name_that_is_not_utf_8_needs_a_name_and_is_shown(bare: Host) -> None:
+    disk = raw_disk(bare.folder / os.fsdecode(b"n\xff.raw"))
+    assert "is no plain name" in bare.v("image", "import", str(disk), code=2).stderr
+    bare.v("image", "import", str(disk), "--name", "x")
+    assert images(bare)["x"]["source"].endswith(r"n\xff.raw")
+
+
 @pytest.mark.parametrize("number", ["INT", "KILL"])
 def test_an_interrupted_import_leaves_nothing_half(bare: Host, number: str) -> None:
     file = qcow2(bare.folder / "x.qcow2", raw_disk(bare.folder / "x.raw"))

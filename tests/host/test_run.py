@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_what_is_missing_or_odd_is_not_taken_out(host: Host, tmp_path: Path) -> 
     said = run(host, tmp_path, "--out", "nowhere", "--", "exit 3", code=3).stderr
     assert "nowhere was not copied out" in said
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_file_name_that_is_not_utf_8_goes_in_and_out(host: Host, tmp_path: Path) -> None:
+    name = os.fsdecode(b"n\xff")
+    (tmp_path / name).write_text("x")
+    run(host, tmp_path, "--in", name, "--out", f"{name}:made", "--", f"test -f n* && echo y >>{name}")
+    assert (tmp_path / "made").read_text() == "xy\n"
 
 
 def _kept(host: Host, said: str) -> str:
