@@ -81,6 +81,27 @@ def test_what_cannot_be_copied_out_stays_in_the_vm_and_comes_out_by_hand(host: H
     host.v("delete", "--force", host.ls()[0]["name"])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED LOUDLY: only root can mount the small file system this needs")
+def test_on_a_full_or_read_only_file_system_nothing_is_lost(host: Host, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
+    try:
+        words = [str(V), "run", "-t", "tiny", "--out", "big:small/", "--", "truncate -s 1M big"]
+        done = subprocess.run(words, env=host.environment(), text=True, capture_output=True, timeout=LONG, cwd=tmp_path)
+        assert done.returncode == 6, done.stderr
+        assert "error: big was not copied out" in done.stderr
+        assert list(small.iterdir()) == []
+        assert _kept(host, done.stderr)
+        host.v("delete", "--force", host.ls()[0]["name"])
+        subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+        said = run(host, tmp_path, "--out", "big:small/", "--", "true", code=6).stderr
+        assert "Read-only file system" in said
+        assert "created" not in said
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
 def test_an_interrupt_while_it_is_copied_out_keeps_it(host: Host, tmp_path: Path) -> None:
     argv = [str(V), "run", "-t", "tiny", "--out", "big", "--", "truncate -s 900M big"]
     with subprocess.Popen(argv, env=host.environment(), stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
