@@ -101,4 +101,4 @@ def _quoted(hit: re.Match[str]) -> str:
 
 def printable(text: str) -> str:
     """Control characters made visible, so that a name or a log line cannot drive the terminal."""
-    return _CONTROL.sub(lambda hit: f"\\x{ord(hit[0]):02x}", text)
+    return _CONTROL.sub(lambda hit: f"\\x{ord(hit[0]) & 0xFF:02x}", text)

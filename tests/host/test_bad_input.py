@@ -83,6 +83,7 @@ def test_refused(bare: Host, words: tuple[str, ...], code: int, parts: tuple[str
         (None, 4, "there is no disk image"),
         (b"", 3, "truncated"),
         (b"x" * 1000, 3, "truncated"),
+        (b"<html>" + b"x" * 1000, 3, "is a text"),
         (b"QFI\xfb" + bytes(2**20), 3, "qcow2"),
         (
             bytes(512) + b"EFI PART" + bytes(24) + (2**30).to_bytes(8, "little") + bytes(2**20 - 552),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from virshle.exec import Command, follow
@@ -21,3 +22,13 @@ def test_who_inherited_its_pipes_is_not_waited_for() -> None:
     before = time.monotonic()
     assert follow(Command(("sh", "-c", "sleep 20 & echo result")), print).stdout == "result\n"
     assert time.monotonic() - before < 15
+
+
+def test_words_and_what_is_said_may_be_of_no_encoding() -> None:
+    said: list[str] = []
+    word = os.fsdecode(b"a\xff\xc3\xa9")
+    result = follow(
+        Command(("sh", "-c", "printf %s \"$1\" | od -An -tx1; printf '\\303\\251 \\377\\n' >&2", "sh", word)),
+        said.append,
+    )
+    assert (result.stdout.split(), said) == (["61", "ff", "c3", "a9"], ["é �"])

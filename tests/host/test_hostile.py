@@ -22,7 +22,7 @@ from tests.unit.hostile import FILES
 
 ODD = "$(touch x) `touch x`;'\"\ntouch x\n&*,%"
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED LOUDLY: only root can be somebody else")
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody0000000000000000000000000 ada"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody00000000000000000000000000 ada"
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def test_it_is_recorded_and_rooted(tiny: Path) -> None:
     record = json.loads((tiny / "image.json").read_text())
     assert record["store_path"] == str(store_path)
     assert any(part.startswith("linux-image-") for part in record["parts"])
-    assert {path.name for path in store_path.iterdir()} == {"disk.raw", "kernel", "initrd", "cmdline"}
+    assert {path.name for path in store_path.iterdir()} == {"disk.raw", "kernel", "initrd", "cmdline", "seed"}
     roots = subprocess.run(["nix-store", "-q", "--roots", str(store_path)], text=True, capture_output=True, check=True)
     assert str(tiny / "result") in roots.stdout
 

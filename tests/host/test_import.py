@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 from tests.host.efi import efi_image
 from tests.host.host import LONG, Host, V
 from tests.host.test_bad_input import GPT
+from virshle.disk import check_image
+from virshle.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="SKIPPED LOUDLY: qemu-img is not here")
 
@@ -161,6 +164,81 @@ def test_what_is_no_whole_image_is_refused(bare: Host, make: Callable[[Path], No
     nothing_half(bare)
 
 
+def _packed(*argv: str) -> Callable[[Path, Path], None]:
+    def make(raw: Path, path: Path) -> None:
+        with path.open("wb") as out:
+            subprocess.run([*argv, str(raw)], check=True, stdout=out)
+
+    return make
+
+
+def _imaged(form: str, *more: str) -> Callable[[Path, Path], None]:
+    def make(raw: Path, path: Path) -> None:
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", form, *more, raw, path], check=True)
+
+    return make
+
+
+def _tar(raw: Path, path: Path) -> None:
+    raw.rename(raw.with_name("inner"))
+    subprocess.run(["tar", "-C", raw.parent, "--remove-files", "-cf", path, "inner"], check=True)
+
+
+def _zip(raw: Path, path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.write(raw, "inner")
+
+
+FORMATS = {
+    "gzip": _packed("gzip", "-c"),
+    "bzip2": _packed("bzip2", "-c"),
+    "xz": _packed("xz", "-c"),
+    "lzma": _packed("lzma", "-c"),
+    "zstd": _packed("zstd", "-qc"),
+    "lz4": _packed("lz4", "-qc"),
+    "tar": _tar,
+    "zip": _zip,
+    "qcow2": _imaged("qcow2"),
+    "vmdk": _imaged("vmdk"),
+    "vdi": _imaged("vdi"),
+    "vhdx": _imaged("vhdx"),
+    "vhd": _imaged("vpc"),
+    "vhd, fixed": _imaged("vpc", "-o", "subformat=fixed"),
+    "qed": _imaged("qed"),
+    "parallels": _imaged("parallels"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_another_format_is_known_and_the_line_that_is_told_makes_a_raw_image_of_it(name: str, tmp_path: Path) -> None:
+    raw, path = raw_disk(tmp_path / "disk", size=2 * MIB), tmp_path / "my disk"
+    content = raw.read_bytes()
+    try:
+        FORMATS[name](raw, path)
+    except FileNotFoundError as error:
+        pytest.skip(f"SKIPPED LOUDLY: no {error.filename} to make one with")
+    with pytest.raises(ConfigError, match=f"is {name.partition(',')[0]}, and") as caught:
+        check_image(path)
+    line = caught.value.hint.partition(": ")[2]
+    subprocess.run(["sh", "-c", line], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    made = next(one for one in (tmp_path / "my disk.raw", tmp_path / "inner") if one.exists())
+    assert check_image(made) >= len(content)
+    # Some round its size up.
+    assert made.read_bytes()[: len(content)] == content
+
+
+def test_a_disk_that_sfdisk_made_is_whole_to_its_last_sector(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    with path.open("wb") as file:
+        file.truncate(64 * MIB)
+    env = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    subprocess.run(["sfdisk", "-q", str(path)], input="label: gpt\n,", text=True, check=True, env=env)
+    assert check_image(path) == 64 * MIB
+    os.truncate(path, 64 * MIB - 512)
+    with pytest.raises(ConfigError, match="is truncated"):
+        check_image(path)
+
+
 @pytest.mark.parametrize(
     ("name", "code", "part"), [("tiny", 5, "already"), ("a/b", 2, "no plain name"), (".x", 2, "no plain name")]
 )
@@ -187,6 +265,13 @@ def wait_gone(pid: int) -> None:
     while Path(f"/proc/{pid}/fd/0").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_file_name_that_is_not_utf_8_needs_a_name_and_is_shown(bare: Host) -> None:
+    disk = raw_disk(bare.folder / os.fsdecode(b"n\xff.raw"))
+    assert "is no plain name" in bare.v("image", "import", str(disk), code=2).stderr
+    bare.v("image", "import", str(disk), "--name", "x")
+    assert images(bare)["x"]["source"].endswith(r"n\xff.raw")
 
 
 @pytest.mark.parametrize("number", ["INT", "KILL"])

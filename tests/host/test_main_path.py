@@ -8,7 +8,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tests.host.host import Host
+from tests.host.host import LONG, Host
 from virshle.model.arch import host_arch
 from virshle.vmm.kvm import kvm_problem
 
@@ -130,12 +130,39 @@ def test_emulation_is_said(host: Host) -> None:
     assert ("software emulation" in said) == bool(kvm_problem(host_arch()))
 
 
-def test_user_data_reaches_the_definition(host: Host, tmp_path: Path) -> None:
+def test_users_may_enter_tiny_by_their_keys(host: Host, tmp_path: Path) -> None:
+    keygen = ("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", tmp_path / "key")
+    subprocess.run(keygen, check=True)
     data = tmp_path / "user-data.toml"
     data.write_text(
-        '[[user]]\nname = "anon"\n[user.ssh]\nauthorized_keys = ["ssh-ed25519 AAAA anon"]\n'
+        '[[user]]\nname = "anon"\n[user.ssh]\n'
+        f'authorized_keys = ["""{(tmp_path / "key.pub").read_text()}"""]\n'
+        '[[user]]\nname = "nobody"\n'
         '[account]\nuuid = "6cff9c9c-8713-40ca-b950-669bae24d9c9"\n'
     )
-    host.v("create", "-t", "tiny", "web", "-u", str(data))
+    host.v("create", "-t", "tiny", "web", "-u", str(data), "--start", "--wait")
     rows = host.v("ls", "--account", "6cff9c9c-8713-40ca-b950-669bae24d9c9", "-q").stdout
     assert rows == "web\n"
+    # At each start anew, and the same user.
+    for turn in ("first", "second"):
+        assert host.v("ssh", "-l", "anon", "web", "whoami; pwd; id -u; ls; touch mine").stdout.split() == [
+            *("anon", "/home/anon", "1000", *(["mine"] if turn == "second" else []))
+        ]
+        way = host.ls()[0]["ssh"].rpartition(":")[2]
+        options = ("IdentitiesOnly=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
+        words = ["ssh", "-F", "none", "-i", str(tmp_path / "key"), *(f"-o{option}" for option in options)]
+        words += ["-p", way, "anon@127.0.0.1", "cat /root/x || whoami"]
+        assert subprocess.run(words, capture_output=True, text=True, timeout=LONG).stdout == "anon\n"
+        assert host.v("ssh", "web", "whoami").stdout == "root\n"
+        # A name that the guest has for its own use.
+        assert "Permission denied" in host.v("ssh", "-l", "nobody", "web", "true", code=255).stderr
+        host.v("stop", "web")
+        host.v("start", "web", "--wait")
+
+
+def test_a_cloud_config_is_refused_where_nothing_would_read_it(host: Host, tmp_path: Path) -> None:
+    data = tmp_path / "cloud.yaml"
+    data.write_text("#cloud-config\npackages: [nginx]\n")
+    said = host.v("create", "-t", "tiny", "web", "--cloud-init", str(data), code=3).stderr
+    assert "image 'tiny' has no cloud-init" in said
+    assert host.ls() == []

@@ -147,7 +147,7 @@ def test_a_package_brings_completions(flake: Flake) -> None:
 def test_tiny_of_nixpkgs_packages(flake: Flake) -> None:
     flake.nix("build", ".#image-tiny", "-o", "../tiny")
     image = flake.folder / "../tiny"
-    assert {path.name for path in image.iterdir()} == {"disk.raw", "kernel", "initrd", "cmdline"}
+    assert {path.name for path in image.iterdir()} == {"disk.raw", "kernel", "initrd", "cmdline", "seed"}
     # What stands for the kernel.
     assert (image / "kernel").read_text() == "kernel\n"
 

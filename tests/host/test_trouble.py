@@ -19,6 +19,7 @@ import pytest
 from tests.host.host import DRIVER, LONG, Host, V
 from tests.host.test_bad_input import refused
 from tests.host.test_kill import one_image
+from virshle.model.version import VERSION
 
 BROKEN_QEMU = """#!/bin/sh
 [ "$1" = --version ] && echo "QEMU emulator version 9.9.9" && exit
@@ -140,7 +141,7 @@ def test_broken_definition(bare: Host) -> None:
         "{",
         "[]",
         whole.replace('"vcpu": 1', '"vcpu": "many"'),
-        whole.replace('"version": 2', '"version": 9'),
+        whole.replace(f'"version": {VERSION}', '"version": 9'),
     ):
         path.write_text(text)
         rows = {row["name"]: row for row in bare.ls()}

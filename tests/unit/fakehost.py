@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.unit.support import Held, record_of
+from tests.unit.support import OWN_KEY, Held, record_of
 from virshle.exec import Command
 from virshle.exec import process as launcher
 from virshle.store import Layout
@@ -230,7 +230,7 @@ class FakeHost:
 
     def _ssh_keygen(self, words: tuple[str, ...]) -> None:
         Path(words[-1]).write_text("private")
-        Path(words[-1] + ".pub").write_text("ssh-ed25519 AAAAvirshle virshle\n")
+        Path(words[-1] + ".pub").write_text(f"{OWN_KEY}\n")
 
     def _mkfs_vfat(self, words: tuple[str, ...]) -> None:
         Path(words[-2]).write_text("vfat")

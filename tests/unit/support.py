@@ -17,7 +17,9 @@ from virshle.model.vm import Vm
 from virshle.model.words import NO_WORDS
 from virshle.store.layout import Layout, definition, link_target
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody0000000000000000000000000 test@virshle"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody00000000000000000000000000 test@virshle"
+OWN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoZSBrZXkgdGhhdCB2aXJzaGxlIG1ha2VzIGhlcmUu virshle"
+"""As the faked ssh-keygen makes it."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

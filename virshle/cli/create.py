@@ -9,7 +9,7 @@ import click
 
 from virshle.cli.complete import TEMPLATE
 from virshle.cli.lifecycle import start_all, told
-from virshle.cli.options import SECONDS, Whole, changing
+from virshle.cli.options import SECONDS, Whole, changing, user_data_option
 from virshle.cli.output import print_names
 from virshle.errors import HostError, UsageError
 
@@ -38,9 +38,7 @@ Examples:
     default=1,
     help="How many; all or none, unless it is killed in its last moment.",
 )
-@click.option(
-    "-u", "--user-data", type=click.Path(path_type=Path, dir_okay=False), help="Users and their keys, a TOML file."
-)
+@user_data_option
 @click.option("--start", "begin", is_flag=True, help="Start what was created.")
 @click.option("--wait", is_flag=True, help="Return when it is ready; implies --start.")
 @click.option("--timeout", type=SECONDS, default=120.0, help="Seconds that --wait waits at most.")
@@ -49,7 +47,7 @@ def create(
     name: str | None,
     template: str,
     count: int,
-    user_data: Path | None,
+    user_data: tuple[Path, ...],
     begin: bool,
     wait: bool,
     timeout: float,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,6 +69,17 @@ def changing(function: Command) -> Command:
         return function(*args, node=open_node(dry_run=dry_run), **kwargs)
 
     return command
+
+
+user_data_option = click.option(
+    "-u",
+    "--user-data",
+    "--cloud-init",
+    "user_data",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Users and their keys, a TOML file; or a cloud-config, whose first line is #cloud-config.",
+)
 
 
 def open_node(*, dry_run: bool = False) -> Node:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from virshle.cli.complete import TEMPLATE, path
-from virshle.cli.options import SECONDS, changing
+from virshle.cli.options import SECONDS, changing, user_data_option
 
 if TYPE_CHECKING:
     from virshle.service.node import Node
@@ -32,9 +32,7 @@ Examples:
 @click.option("--out", multiple=True, metavar="SRC[:DST]", help="Copy it out, after.")
 @click.option("--keep", is_flag=True, help="Leave the VM, and running.")
 @click.option("--timeout", type=SECONDS, default=120.0, help="Seconds it may take to be ready.")
-@click.option(
-    "-u", "--user-data", type=click.Path(path_type=Path, dir_okay=False), help="Users and their keys, a TOML file."
-)
+@user_data_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
 @changing
 def run(
@@ -43,7 +41,7 @@ def run(
     out: tuple[str, ...],
     keep: bool,
     timeout: float,
-    user_data: Path | None,
+    user_data: tuple[Path, ...],
     command: tuple[str, ...],
     node: Node,
 ) -> int:

@@ -6,30 +6,55 @@ import os
 import stat
 import struct
 from pathlib import Path
+from shlex import quote
 
 from virshle.errors import ConfigError, NotFoundError
 from virshle.model.units import format_size
 
 SECTOR = 512
-_FORMATS = {
-    b"QFI\xfb": "qcow2",
-    b"KDMV": "vmdk",
-    b"vhdxfile": "vhdx",
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\xfd7zXZ\x00": "xz",
+_HEAD = 8192
+"""Bytes of its beginning that say what it is."""
+_GPT = b"EFI PART"
+_UNPACKED = {
+    b"\x1f\x8b": ("gzip", "gunzip -c"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd -c"),
+    b"\xfd7zXZ\x00": ("xz", "unxz -c"),
+    b"BZh": ("bzip2", "bunzip2 -c"),
+    b"\x5d\x00\x00": ("lzma", "unlzma -c"),
+    b"\x04\x22\x4d\x18": ("lz4", "unlz4 -c"),
 }
+"""Of what was packed: how it begins, its name, and what unpacks it."""
+_ARCHIVES = {
+    (0, b"PK\x03\x04"): ("zip", "unzip"),
+    (0, b"7z\xbc\xaf\x27\x1c"): ("7z", "7z x"),
+    (257, b"ustar"): ("tar", "tar -xf"),
+}
+_FOREIGN = {
+    (0, b"QFI\xfb"): ("qcow2", "qcow2"),
+    (0, b"KDMV"): ("vmdk", "vmdk"),
+    (0, b"COWD"): ("vmdk", "vmdk"),
+    (0, b"# Disk DescriptorFile"): ("vmdk", "vmdk"),
+    (0, b"vhdxfile"): ("vhdx", "vhdx"),
+    (0, b"conectix"): ("vhd", "vpc"),
+    (-SECTOR, b"conectix"): ("vhd", "vpc"),
+    (64, b"\x7f\x10\xda\xbe"): ("vdi", "vdi"),
+    (0, b"QED\x00"): ("qed", "qed"),
+    (0, b"WithoutFreeSpace"): ("parallels", "parallels"),
+    (0, b"WithouFreSpacExt"): ("parallels", "parallels"),
+}
+"""Of other disk images: where they say what, their name, and qemu-img's (QEMU: block/*.c, the probe of each format)."""
 
 
 def check_image(path: Path) -> int:
     """Bytes of a raw image. Raises NotFoundError, or ConfigError saying what is wrong with it."""
-    size, head = _read(path)
-    _check_content(path, head, size)
+    size, head, tail = _read(path)
+    _check_format(path, head, tail)
+    _check_whole(path, head, size)
     return size
 
 
-def _read(path: Path) -> tuple[int, bytes]:
-    """Its size, and its first two sectors. Raises NotFoundError, ConfigError."""
+def _read(path: Path) -> tuple[int, bytes, bytes]:
+    """Its size, its beginning, and its last sector. Raises NotFoundError, ConfigError."""
     try:
         # O_NONBLOCK: opening a FIFO would wait for its writer.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -43,14 +68,15 @@ def _read(path: Path) -> tuple[int, bytes]:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"the disk image {path} is no regular file", hint="give a raw image file")
-        return status.st_size, os.pread(handle, 2 * SECTOR, 0)
+        size = status.st_size
+        return size, os.pread(handle, _HEAD, 0), os.pread(handle, SECTOR, max(size - SECTOR, 0))
     finally:
         os.close(handle)
 
 
 def check_bootable(path: Path) -> None:
     """Of a raw image. Raises ConfigError where no partition table is on it, neither an MBR nor a GPT."""
-    _, head = _read(path)
+    _, head, _ = _read(path)
     if head[SECTOR - 2 : SECTOR] != b"\x55\xaa":
         raise ConfigError(
             f"{path} is no disk that could boot: it has no partition table",
@@ -61,12 +87,17 @@ def check_bootable(path: Path) -> None:
 def is_qcow2(path: Path) -> bool:
     """Whether it is one that is whole in itself: whoever reads it reads no other file, and needs no key (QEMU:
     docs/interop/qcow2.txt). Raises NotFoundError, ConfigError."""
-    _, head = _read(path)
+    _, head, _ = _read(path)
     if not head.startswith(b"QFI\xfb"):
         return False
     if len(head) < 104:
         raise ConfigError(f"{path} is a truncated qcow2 image", hint="copy it again")
     version, backing, _, _, _, encrypted = struct.unpack_from(">IQIIQI", head, 4)
+    if version not in (2, 3):
+        raise ConfigError(
+            f"{path} is a qcow image of version {version}, which is not qcow2",
+            hint=f"convert it once: {_convert(path, 'qcow')}",
+        )
     (features,) = struct.unpack_from(">Q", head, 72) if version >= 3 else (0,)
     if backing or features & 4:
         raise ConfigError(
@@ -78,29 +109,69 @@ def is_qcow2(path: Path) -> bool:
     return True
 
 
-def _check_content(path: Path, head: bytes, size: int) -> None:
-    for magic, name in _FORMATS.items():
+def _check_format(path: Path, head: bytes, tail: bytes) -> None:
+    if (found := _other_format(path, head, tail)) is not None:
+        name, how = found
+        raise ConfigError(
+            f"the disk image {path} is {name}, and virshle clones raw ones", hint=f"convert it once: {how}"
+        )
+    first = head[:SECTOR]
+    if (b"\n" in first or first[:1] in (b"<", b"{")) and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in first):
+        line = first.decode("ascii").strip().partition("\n")[0][:60]
+        raise ConfigError(
+            f"the disk image {path} is a text: it begins with {line!r}",
+            hint="look at it: what was downloaded may be an error message",
+        )
+
+
+def _other_format(path: Path, head: bytes, tail: bytes) -> tuple[str, str] | None:
+    """Its name, and the line that makes a raw image of it."""
+    for magic, (name, tool) in _UNPACKED.items():
         if head.startswith(magic):
-            how = f"qemu-img convert -p -O raw {path} {path.with_suffix('.raw')}"
-            unpack = {"gzip": f"gunzip -k {path}", "zstd": f"unzstd {path}", "xz": f"unxz -k {path}"}
-            raise ConfigError(
-                f"the disk image {path} is {name}, and virshle clones raw ones",
-                hint=f"convert it once: {unpack.get(name, how)}",
-            )
+            return name, f"{tool} {quote(str(path))} >{quote(str(_raw(path)))}"
+    for (at, magic), (name, tool) in _ARCHIVES.items():
+        if head.startswith(magic, at):
+            ova = name == "tar" and path.suffix.lower() == ".ova"
+            after = "; then, of the disk that was in it: qemu-img convert -p -f vmdk -O raw DISK.vmdk DISK.raw"
+            return ("ova", f"tar -xf {quote(str(path))}{after}") if ova else (name, f"{tool} {quote(str(path))}")
+    for (at, magic), (name, qemu) in _FOREIGN.items():
+        if (tail if at < 0 else head[at:]).startswith(magic):
+            return name, _convert(path, qemu)
+    return None
+
+
+def _convert(path: Path, qemu: str) -> str:
+    return f"qemu-img convert -p -f {qemu} -O raw {quote(str(path))} {quote(str(_raw(path)))}"
+
+
+def _raw(path: Path) -> Path:
+    raw = path.with_suffix(".raw")
+    return raw if raw != path else path.with_name(f"{path.name}.raw")
+
+
+def _check_whole(path: Path, head: bytes, size: int) -> None:
     if size == 0 or size % SECTOR:
         raise ConfigError(
             f"the disk image {path} is truncated: {size} bytes are not whole sectors of {SECTOR}",
             hint="copy or build it again",
         )
-    # UEFI specification, 5.3.2: at offset 32 of the GPT header, the sector of its copy, the disk's last.
-    if head[SECTOR : SECTOR + 8] == b"EFI PART":
-        (last,) = struct.unpack_from("<Q", head, SECTOR + 32)
-        if (last + 1) * SECTOR > size:
+    if not head.startswith(_GPT, SECTOR):
+        if head.startswith(_GPT, 4096):
             raise ConfigError(
-                f"the disk image {path} is truncated: it has {format_size(size)}, its partition table says "
-                f"{format_size((last + 1) * SECTOR)}",
-                hint="copy or build it again",
+                f"the disk image {path} has a partition table for sectors of 4096 bytes, and a VM's disk has {SECTOR}",
+                hint=f"build it with sectors of {SECTOR} bytes: systemd-repart --sector-size={SECTOR}, for example",
             )
+        return
+    # UEFI specification, 5.3.2: the header's copy is in the disk's last sector, which is at offset 32, and the last
+    # sector of a partition is at most that at offset 48.
+    copy, _, usable = struct.unpack_from("<QQQ", head, SECTOR + 32)
+    needed = (max(copy, usable) + 1) * SECTOR
+    if needed > size:
+        raise ConfigError(
+            f"the disk image {path} is truncated: it has {format_size(size)}, its partition table says "
+            f"{format_size(needed)}",
+            hint="copy or build it again",
+        )
 
 
 def check_size(size: int, image: int, what: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +12,10 @@ from typing import Any
 from virshle import log
 from virshle.errors import TimedOutError
 from virshle.exec.run import Command, Result, environment, failure, find_program, missing
+
+_BYTES = "latin-1"
+"""An encoding in which each byte is a character: `sh` takes no word that is not of its encoding, and a path may be of
+none."""
 
 
 def follow(
@@ -34,16 +39,16 @@ def follow(
     started = time.monotonic()
     stdout: list[str] = []
     process: Any = sh.Command(program)(
-        *command.argv[1:],
+        *(os.fsencode(word).decode(_BYTES) for word in command.argv[1:]),
         _in=None,
-        _out=lambda line: stdout.append(str(line)),
-        _err=lambda line: on_line(str(line).rstrip("\n")),
+        _out=lambda line: stdout.append(_text(line)),
+        _err=lambda line: on_line(_text(line).rstrip("\n")),
         _env=environment(command),
         _cwd=str(command.cwd) if command.cwd else None,
         _tty_out=False,
         _return_cmd=True,
         _truncate_exc=False,
-        _decode_errors="replace",
+        _encoding=_BYTES,
         _pass_fds=set(locks),
         _new_session=True,
         _bg=True,
@@ -65,6 +70,10 @@ def follow(
     if check and result.code not in command.ok:
         raise failure(result)
     return result
+
+
+def _text(said: object) -> str:
+    return str(said).encode(_BYTES).decode(errors="replace")
 
 
 def _wait(process: Any, timeout: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Built:
     kernel: Path | None = None
     initrd: Path | None = None
     cmdline: str = ""
+    takes: frozenset[str] | None = None
+    """What of the seed its guest takes: words of the file `seed` beside the disk; None where that is not said."""
 
 
 def record_file(folder: Path) -> Path:
@@ -85,7 +87,7 @@ def built(name: str, folder: Path) -> Built | None:
             f"v image build {name}",
         )
     _check_inside(name, target, disks[0])
-    return _with_kernel(name, target, disks[0])
+    return replace(_with_kernel(name, target, disks[0]), takes=_takes(name, target))
 
 
 def _check_inside(name: str, target: Path, path: Path) -> None:
@@ -125,3 +127,11 @@ def _cmdline(name: str, file: Path) -> str:
         raise ConfigError(
             f"image {name!r} is no image: {file} cannot be read: {why}", hint="it is the kernel's command line"
         ) from error
+
+
+def _takes(name: str, target: Path) -> frozenset[str] | None:
+    file = target / "seed"
+    if not file.is_file():
+        return None
+    _check_inside(name, target, file)
+    return frozenset(read_start(Path(os.path.realpath(file))).split())

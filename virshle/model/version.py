@@ -4,9 +4,11 @@ without the schema."""
 from collections.abc import Callable
 from typing import Any, Literal
 
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 """A newer one is refused, never rewritten."""
 LARGEST_ID = 2**31 - 1
+LONGEST_CLOUD_CONFIG = 2**18
+"""Bytes: it is in vm.json, which is read whole, and on a seed disk of 1 MiB."""
 MOST_VCPUS = 1024
 FIRST = 1
 """That of a vm.json that names none."""
@@ -14,6 +16,8 @@ FIRST = 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     # The second may say by which flake its image was built.
     1: dict,
+    # The third may have a cloud-config.
+    2: lambda data: {**data, "cloud_config": None},
 }
 """From each earlier version to the next: what vm.json held, as that would have written it."""
 

@@ -10,9 +10,10 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from virshle.model.names import check_file_name, check_name
+from virshle.model.public_key import LONGEST
 from virshle.model.strict import Strict
 from virshle.model.units import LARGEST
-from virshle.model.version import LARGEST_ID, MOST_VCPUS, VERSION
+from virshle.model.version import LARGEST_ID, LONGEST_CLOUD_CONFIG, MOST_VCPUS, VERSION
 from virshle.model.words import written_as
 
 VmName = Annotated[str, AfterValidator(check_name)]
@@ -27,10 +28,11 @@ Ready = Literal["guest", "ssh"]
 
 PublicKey = Annotated[
     str,
-    Field(max_length=16384),
+    Field(max_length=LONGEST),
     written_as(r"(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]+", "must be one line of a .pub file, as in ssh-ed25519 AAAA... me"),
 ]
-"""One line of an authorized_keys file."""
+"""One line of an authorized_keys file. What is given for a new VM is looked at closely (`public_key`); of a VM that is
+there no such line is a reason to call it broken."""
 
 
 def _inside(path: str) -> str:
@@ -145,7 +147,7 @@ class User(Strict):
 
 
 class Vm(Strict):
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     uuid: UUID
     id: int = Field(gt=0, le=LARGEST_ID)
     name: VmName
@@ -168,4 +170,6 @@ class Vm(Strict):
     authorized_keys: tuple[PublicKey, ...] = ()
     """For `login`."""
     users: tuple[User, ...] = ()
-    """Further users, made by guests that run cloud-init."""
+    """Further users, made by guests that make users at all."""
+    cloud_config: Annotated[Text, Field(max_length=LONGEST_CLOUD_CONFIG)] | None = None
+    """What the caller has for the guest's cloud-init, as he wrote it."""

@@ -6,21 +6,29 @@ unpacked beside its place, looked through, and only then put there.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from uuid import uuid4
 
+from virshle import log
 from virshle.errors import ConflictError, HostError, NotFoundError, UsageError
-from virshle.fs import expand, explain
-from virshle.plan import Step, run
+from virshle.fs import expand, explain, explained
+from virshle.plan import Progress, Run, Step, run
 
 _TIMEOUT = 6 * 3600.0
-_SEND = 'set -o pipefail; tar -C "$1" -cf - "$2" | "${@:3}"'
+# GNU tar ends with 1 where a file changed while it was read, and with 2 for anything worse (tar's manual, "Synopsis").
+# Of other tars 1 is any failure.
+_CHANGED = "{ [ $? = 1 ] && tar --version | grep -q 'GNU tar'; }"
+_SEND = f'set -o pipefail; {{ tar -C "$1" -cf - "$2" || {_CHANGED}; }} | "${{@:3}}"'
+# What tar makes of no file at all, which not every tar agrees to make.
+_NOTHING = "head -c 1024 /dev/zero"
 _FETCH = (
     'set -o pipefail; "${@:2}" | tar -x --no-same-owner --no-same-permissions -f - -C "$1"; code=$?; '
     # A folder that is closed or read-only, as all in a Nix store are, could neither be looked through nor moved.
@@ -37,26 +45,68 @@ class Carried:
     there: str
 
 
+class DidNotComeError(HostError):
+    """It is not in the guest."""
+
+
 def sent(word: str) -> Carried:
-    """Of `--in SRC[:DST]`. Raises UsageError, NotFoundError."""
-    source, target = (word, "") if word and Path(word).exists() else _split(word)
+    """Of `--in SRC[:DST]`. What a link leads to has the link's name. Raises UsageError, NotFoundError, HostError."""
+    source, target = (word, "") if word and _mode(Path(word)) is not None else _split(word)
     here = expand(source)
-    if not (here.is_file() or here.is_dir()):
+    mode = _mode(here)
+    if mode is None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise NotFoundError(f"--in {word}: there is no file or folder {source}", hint="write --in SRC:DST")
-    return Carried(here.resolve(), target or here.resolve().name)
+    real = here.resolve()
+    name = real.name if here.name in ("", "..") else here.name
+    if not (target or name):
+        raise UsageError(f"--in {word}: {source} has no name of its own", hint="write --in SRC:DST")
+    return Carried(real, target or name)
 
 
 def fetched(word: str) -> Carried:
-    """Of `--out SRC[:DST]`. Raises UsageError, and ConflictError where a folder would have to be replaced."""
+    """Of `--out SRC[:DST]`. Raises UsageError; ConflictError where a folder or a device would have to be replaced;
+    HostError."""
     source, target = _split(word)
     name = posixpath.basename(posixpath.normpath(source))
     if name in ("", ".", "..", "/"):
         raise UsageError(f"--out {word}: {source!r} names nothing to fetch", hint="for example: --out result:./result")
     here = expand(target or ".")
-    here = here / name if here.is_dir() or target.endswith("/") else here
-    if here.is_dir():
-        raise ConflictError(f"--out {word}: there is a folder {here} already", hint="remove it, or choose another DST")
+    mode = _mode(here)
+    if target.endswith("/") or (mode is not None and stat.S_ISDIR(mode)):
+        here = here / name
+        mode = _mode(here)
+    if mode is not None and not stat.S_ISREG(mode):
+        what = f"there is a folder {here} already" if stat.S_ISDIR(mode) else f"{here} is no plain file"
+        raise ConflictError(f"--out {word}: {what}", hint="remove it, or choose another DST")
     return Carried(here, posixpath.normpath(source))
+
+
+def check_places(out: Sequence[Carried]) -> None:
+    """Whether what is fetched can be put there, which is tried: in each place a folder is made and removed. Raises
+    ConflictError where two would go to one place, HostError."""
+    places = [one.here for one in out]
+    for one in out:
+        if places.count(one.here) > 1:
+            raise ConflictError(f"two --out go to {one.here}", hint="give each a DST of its own: --out SRC:DST")
+        folder = one.here.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        with explained(f"put {one.there} into {folder}", hint="choose another place: --out SRC:DST"):
+            trial = folder / f".{one.here.name}.{uuid4().hex[:8]}"
+            trial.mkdir()
+            trial.rmdir()
+
+
+def _mode(path: Path) -> int | None:
+    """Of what a path leads to; None where it leads nowhere. Raises HostError."""
+    try:
+        return path.stat().st_mode
+    except ValueError:  # a NUL
+        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise explain(error, f"cannot look at {path}: {error.strerror}", "choose another path") from error
 
 
 def _split(word: str) -> tuple[str, str]:
@@ -80,20 +130,51 @@ def send_step(ssh: Sequence[str], what: Carried) -> Step:
             f'mv -f "$new"/{quote(what.here.name)} {there}; code=$?; rm -rf "$new"; exit $code'
         )
         words = (what.here.parent, f"./{what.here.name}")
-    return run(f"copy {what.here} in", "bash", "-c", _SEND, "bash", *words, *ssh, "--", unpack, timeout=_TIMEOUT)
+    return _copy(f"copy {what.here} in", _SEND, *words, *ssh, "--", unpack)
+
+
+def pack(what: Carried) -> str:
+    """The guest's command that writes it to its output, as a tar."""
+    folder, name = posixpath.split(what.there)
+    return f"tar -cf - -C {quote(folder or '.')} ./{quote(name)}"
 
 
 def fetch_steps(ssh: Sequence[str], what: Carried) -> tuple[Path, list[Step]]:
     """The path at which it will be, to be looked through before it is put in its place."""
-    folder, name = posixpath.split(what.there)
     staged = what.here.parent / f".{what.here.name}.{uuid4().hex[:8]}"
-    pack = f"tar -cf - -C {quote(folder or '.')} ./{quote(name)}"
+    there = quote(what.there if what.there.startswith("/") else f"./{what.there}")
+    send = f"if [ -e {there} ] || [ -L {there} ]; then {pack(what)} || {_CHANGED}; else {_NOTHING}; fi"
     remove = run("remove what came out", "rm", "-rf", "--", staged)
     steps: list[Step] = [
         run("make a folder for it", "mkdir", "-p", "-m", "0700", staged, undo=[remove]),
-        run(f"copy {what.there} out", "bash", "-c", _FETCH, "bash", staged, *ssh, "--", pack, timeout=_TIMEOUT),
+        _copy(f"copy {what.there} out", _FETCH, staged, *ssh, "--", send),
     ]
-    return staged / name, steps
+    return staged / posixpath.basename(what.there), steps
+
+
+def _copy(why: str, script: str, *words: str | Path) -> Run:
+    return replace(run(why, "bash", "-c", script, "bash", *words, timeout=_TIMEOUT), follow=_Said)
+
+
+class _Said:
+    """What the tars say on either side, and ssh: of a file that changed meanwhile as a warning."""
+
+    _MEANWHILE = ("file changed as we read it", "removed before we read it", "file shrank by")
+
+    def __init__(self, _progress: Progress, title: str) -> None:
+        self._title = title
+        self._last: deque[str] = deque(maxlen=12)
+
+    def line(self, text: str) -> None:
+        if any(words in text.lower() for words in self._MEANWHILE):
+            log.warn(f"{self._title}: {text}")
+        self._last.append(text)
+
+    def failure(self) -> list[str]:
+        return [f"  {log.printable(line)}" for line in self._last]
+
+    def hint(self) -> str:
+        return ""
 
 
 def place_steps(came: Path, what: Carried) -> list[Step]:
@@ -107,7 +188,7 @@ def look_through(came: Path) -> None:
     """Raises HostError where there is anything but files, folders, and links among them: no link may lead out of what
     is put in its place, wherever that will be."""
     if not os.path.lexists(came):
-        raise HostError(f"{came.name} did not come out of the guest")
+        raise DidNotComeError(f"{came.name} did not come out of the guest: it is not there")
     home = came.parent.resolve()
     top = home / came.name
     for path in _everything(top):
@@ -133,8 +214,10 @@ def _refuse(error: OSError) -> None:
 
 
 def _leads(link: Path) -> Path:
-    """Raises HostError for one that leads to itself."""
+    """Raises HostError for one that leads to itself. `resolve` says so in some releases of Python only."""
     try:
-        return link.resolve()
-    except (RuntimeError, OSError) as error:
-        raise HostError(f"{link.name} is a link that leads nowhere: {error}") from error
+        link.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise HostError(f"{link.name} is a link that leads nowhere: {error.strerror}") from error
+    return Path(os.path.realpath(link))

@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 from virshle import log
 from virshle.config.schema import DiskTemplate, VmTemplate
 from virshle.disk import blank, check_image, check_size, clone, need_space
-from virshle.errors import ConflictError, UsageError
+from virshle.errors import ConfigError, ConflictError, UsageError
 from virshle.fs import allow_locks, check_known, full
 from virshle.model.names import check_name, invent_name
 from virshle.model.vm import User, Vm
@@ -34,7 +34,8 @@ class Order:
     template: str
     name: str | None = None
     count: int = 1
-    user_data: Path | None = None
+    user_data: Sequence[Path] = ()
+    """Files of users, or a cloud-config."""
 
 
 def create(node: Node, order: Order) -> list[Vm]:
@@ -45,7 +46,9 @@ def create(node: Node, order: Order) -> list[Vm]:
     template = node.config.template(order.template)
     check_template(node, template)
     _check_names(node, order)
-    user_data = _user_data(order)
+    data, warnings = read_user_data([full(path) for path in order.user_data])
+    for warning in warnings:
+        log.warn(warning)
     firmware = node.config.local(template.firmware) if template.firmware else None
     images = [disk.image for disk in template.disk if disk.image is not None]
     for image in images:
@@ -54,13 +57,19 @@ def create(node: Node, order: Order) -> list[Vm]:
         hold_images(node, apply, images, shared=True)
         sources = [_source(node, disk) for disk in template.disk]
         _check_sizes(template, sources)
+        _check_taken(data, sources[0])
         need_space(node.paths.state, _copied(sources), order.count)
         with node.registry() as entries:
             apply(Plan("key", make_key(node.layout.keys)))
-            keys = _keys(node)
+            own = _own_key(node)
+            given: dict[str, Any] = {
+                "authorized_keys": list(dict.fromkeys([*own, *personal_keys()])),
+                "users": [_entered_by(user, own) for user in data.users],
+                "account": data.account,
+                "cloud_config": data.cloud_config,
+            }
             vms = [
-                define(template, one, sources, authorized_keys=keys, firmware=firmware, **user_data)
-                for one in _identities(node, order, entries)
+                define(template, one, sources, firmware=firmware, **given) for one in _identities(node, order, entries)
             ]
             # The folders first, then their locks, so that nobody who tidies takes them for abandoned.
             apply(*(_staged(node, vm, stage(node.layout, vm.uuid)) for vm in vms))
@@ -121,16 +130,31 @@ def _names(order: Order) -> list[str]:
     return [order.name] if order.count == 1 else [f"{order.name}-{index}" for index in range(1, order.count + 1)]
 
 
-class _Told(TypedDict):
-    users: tuple[User, ...]
-    account: UUID | None
+def _check_taken(data: UserData, source: Source) -> None:
+    """That the guest takes what is given for it, or that this is not known. Raises ConfigError."""
+    given = [word for word, value in (("users", data.users), ("cloud-config", data.cloud_config)) if value]
+    if not given:
+        return
+    image = f"image {source.image!r}" if source.image else source.described
+    if source.takes is None:
+        log.note(f"{' and '.join(given)}: for cloud-init in {image}; they have no effect where it has none")
+        if data.cloud_config:
+            log.note("the cloud-config's YAML is not checked here; in the VM: cloud-init status --long")
+    elif "cloud-config" in given and "cloud-config" not in source.takes:
+        raise ConfigError(
+            f"{image} has no cloud-init, and takes no cloud-config",
+            hint="take an image that has it, a cloud image for example: v image import FILE; or users alone, in TOML",
+        )
+    elif "users" in given and "users" not in source.takes:
+        raise ConfigError(
+            f"{image} makes no users",
+            hint=f"if an earlier virshle built it: v image build {source.image}; else take another image",
+        )
 
 
-def _user_data(order: Order) -> _Told:
-    data, warnings = read_user_data(full(order.user_data)) if order.user_data else (UserData(), [])
-    for warning in warnings:
-        log.warn(warning)
-    return {"users": data.users(), "account": data.account.uuid if data.account else None}
+def _entered_by(user: User, own: Sequence[str]) -> User:
+    """`v ssh -l USER` enters too: virshle's key is root's already."""
+    return user.model_copy(update={"authorized_keys": tuple(dict.fromkeys([*own, *user.authorized_keys]))})
 
 
 def _source(node: Node, disk: DiskTemplate) -> Source:
@@ -149,11 +173,10 @@ def _check_sizes(template: VmTemplate, sources: Sequence[Source]) -> None:
             check_size(disk.size, source.size, f"template {template.name!r}, disk {disk.name!r}")
 
 
-def _keys(node: Node) -> list[str]:
-    """virshle's own key first, then the caller's, each once."""
+def _own_key(node: Node) -> list[str]:
+    """virshle's; none in a dry run before there is one."""
     dry = node.dry_run is not None and not key_file(node.layout.keys).exists()
-    own = [] if dry else [read_key(node.layout.keys)]
-    return list(dict.fromkeys([*own, *personal_keys()]))
+    return [] if dry else [read_key(node.layout.keys)]
 
 
 def _identities(node: Node, order: Order, entries: Sequence[Entry]) -> list[Identity]:

@@ -115,6 +115,8 @@ def image_source(node: Node, name: str) -> Source:
         kernel=found.kernel,
         initrd=found.initrd,
         cmdline=found.cmdline,
+        # Only one that an earlier virshle built does not say so, and it takes neither users nor a cloud-config.
+        takes=frozenset() if found.takes is None and image.builtin == "tiny" else found.takes,
     )
 
 
@@ -131,7 +133,8 @@ def _assumed(image: ImageConfig, folder: Path) -> Built:
     result = image_link(folder)
     if image.builtin is None:
         return Built(result, result / "disk.raw")
-    return Built(result, result / "disk.raw", result / "kernel", result / "initrd", "...")
+    takes = frozenset({"users"}) if image.builtin == "tiny" else None
+    return Built(result, result / "disk.raw", result / "kernel", result / "initrd", "...", takes)
 
 
 @dataclass(frozen=True)
@@ -218,4 +221,5 @@ def _result(name: str, folder: Path, before: tuple[int, int] | None) -> Path:
             f"image {name!r} was built, and {path} is not there, though nix takes it to be",
             hint=f"have it made again: nix-store --repair-path {path}; then: v image build {name}",
         )
+    _size(name, found)
     return found.store_path

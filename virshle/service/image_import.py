@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+from virshle import log
 from virshle.disk import (
     check_bootable,
     check_image,
@@ -111,7 +112,8 @@ def _copy(node: Node, file: Path, disk: Path, *, convert: bool) -> list[Step]:
 def _commit(node: Node, name: str, file: Path, staged: Path) -> list[Step]:
     disk = node.paths.imported(name)
     now = datetime.now(UTC).replace(microsecond=0)
-    record = Record(name=name, source=str(file), store_path=str(disk), built=now)
+    # For people: a name that is not UTF-8 cannot be in it as it is.
+    record = Record(name=name, source=log.printable(str(file)), store_path=str(disk), built=now)
     to_disk = run("write all of it to the disk", "sync", "--file-system", node.layout.images, timeout=3600)
     return [
         Write("note what was imported", record_file(staged), record.model_dump_json(indent=2) + "\n"),

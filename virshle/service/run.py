@@ -6,13 +6,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from virshle import log
 from virshle.errors import TimedOutError, VirshleError
 from virshle.exec import attached, on_terminal
 from virshle.model.vm import Vm
 from virshle.plan import uninterrupted
-from virshle.service.carry import Carried, fetch_steps, fetched, look_through, place_steps, send_step, sent
+from virshle.service.carry import (
+    Carried,
+    DidNotComeError,
+    check_places,
+    fetch_steps,
+    fetched,
+    look_through,
+    pack,
+    place_steps,
+    send_step,
+    sent,
+)
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete
 from virshle.service.node import Node
@@ -33,31 +45,45 @@ class Job:
     keep: bool = False
     timeout: float = 120.0
     """Seconds until it is ready, at most."""
-    user_data: Path | None = None
+    user_data: Sequence[Path] = ()
 
 
 def run(node: Node, job: Job) -> int:
-    """The command's exit code. Whatever happens, the VM is deleted, unless it is to be kept. Raises UsageError,
-    NotFoundError, ConflictError, and what `create`, `start` and `wait_ready` raise."""
+    """The command's exit code. Whatever happens, the VM is deleted, unless it is to be kept, or has what the command
+    made and could not be copied out. Raises UsageError, NotFoundError, ConflictError, and what `create`, `start` and
+    `wait_ready` raise."""
     into, out = [sent(word) for word in job.into], [fetched(word) for word in job.out]
+    if node.dry_run is None:
+        check_places(out)
     (vm,) = create(node, Order(job.template, user_data=job.user_data))
     if node.dry_run is not None:
         ways = [f"copy {one.here} to {one.there}" for one in into], [f"copy {one.there} to {one.here}" for one in out]
         node.dry_run("\n# then: ".join(["", "start it and wait", *ways[0], "run it by ssh", *ways[1], "delete it"])[1:])
         return 0
+    held: list[Carried] = []
     try:
         log.note(f"created {vm.name} ({vm.id}) from {vm.template}")
-        return _inside(node, vm, job, into, out)
+        code = _inside(node, vm, job, into)
+        held += out
+        _fetch_all(node, vm, out, held, failed=code != 0)
+        return code
     finally:
-        if job.keep:
-            log.note(f"kept {vm.name}; to let go of it: v delete --force {vm.name}")
-        else:
-            with uninterrupted():
-                delete(node, node.store.entry(vm.uuid), force=True)
-            log.note(f"deleted {vm.name}")
+        _let_go(node, vm, held, keep=job.keep)
 
 
-def _inside(node: Node, vm: Vm, job: Job, into: Sequence[Carried], out: Sequence[Carried]) -> int:
+def _let_go(node: Node, vm: Vm, held: Sequence[Carried], *, keep: bool) -> None:
+    """`held`: what the command made and is in the VM alone."""
+    for one in held:
+        log.note(f"{one.there} is in {vm.name} alone; to copy it: v ssh {vm.name} {quote(pack(one))} | tar -xf -")
+    if keep or held:
+        log.note(f"kept {vm.name}; to let go of it: v delete --force {vm.name}")
+        return
+    with uninterrupted():
+        delete(node, node.store.entry(vm.uuid), force=True)
+    log.note(f"deleted {vm.name}")
+
+
+def _inside(node: Node, vm: Vm, job: Job, into: Sequence[Carried]) -> int:
     began = time.monotonic()
     launch = start(node, node.store.entry(vm.uuid), listen=True).launch
     if slow := emulated(launch):
@@ -74,22 +100,32 @@ def _inside(node: Node, vm: Vm, job: Job, into: Sequence[Carried], out: Sequence
         for one in into:
             apply(node.plan(vm, send_step(ssh, one)))
         apply.commit()
-    code = attached(ssh_command(node, vm, job.words, options=["-t"] if on_terminal() else []))
+    return attached(ssh_command(node, vm, job.words, options=["-t"] if on_terminal() else []))
+
+
+def _fetch_all(node: Node, vm: Vm, out: Sequence[Carried], held: list[Carried], *, failed: bool) -> None:
+    """Takes from `held` what was copied, and what a command that failed did not make, which is no further failure.
+    Each is tried; then the first error is raised, unless the command failed: its exit code says more."""
+    errors: list[VirshleError] = []
     for one in out:
-        _fetch(node, vm, ssh, one, failed=code != 0)
-    return code
+        try:
+            _fetch(node, vm, one)
+        except VirshleError as error:
+            error.message = f"{one.there} was not copied out: {error.message}"
+            if failed or errors:
+                log.warn("\n".join([error.message, *(f"  {line}" for line in error.details)]))
+            errors.append(error)
+            if not (failed and isinstance(error, DidNotComeError)):
+                continue
+        held.remove(one)
+    if errors and not failed:
+        raise errors[0]
 
 
-def _fetch(node: Node, vm: Vm, ssh: Sequence[str], what: Carried, *, failed: bool) -> None:
-    """What a command that failed did not make is no further failure."""
-    try:
-        with node.apply() as apply:
-            came, steps = fetch_steps(ssh, what)
-            apply(node.plan(vm, *steps))
-            look_through(came)
-            apply(node.plan(vm, *place_steps(came, what)))
-            apply.commit()
-    except VirshleError as error:
-        if not failed:
-            raise
-        log.warn(f"{what.there} was not copied out: {error.message}")
+def _fetch(node: Node, vm: Vm, what: Carried) -> None:
+    with node.apply() as apply:
+        came, steps = fetch_steps(ssh_command(node, vm), what)
+        apply(node.plan(vm, *steps))
+        look_through(came)
+        apply(node.plan(vm, *place_steps(came, what)))
+        apply.commit()

@@ -212,6 +212,10 @@ def _defined(entry: Entry) -> dict[str, Any]:
     if vm.origin.rebuild:
         found["rebuild"] = shlex.join(vm.origin.rebuild)
     found["login"] = vm.login
+    if vm.users:
+        found["users"] = [user.name for user in vm.users]
+    if vm.cloud_config is not None:
+        found["cloud_config"] = vm.cloud_config.splitlines()
     found["ready"] = vm.ready
     found["hypervisor"] = vm.hypervisor
     return found

@@ -11,11 +11,11 @@ from uuid import UUID
 
 from virshle.model.names import check_file_name, check_name
 from virshle.model.units import LARGEST
-from virshle.model.version import LARGEST_ID, MOST_VCPUS, VERSION
+from virshle.model.version import LARGEST_ID, LONGEST_CLOUD_CONFIG, MOST_VCPUS, VERSION
 
 _KEYS = frozenset(
     "version uuid id name template created vcpu memory hypervisor boot disks nets origin ready login account "
-    "authorized_keys users".split()
+    "authorized_keys users cloud_config".split()
 )
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z", re.ASCII)
@@ -48,6 +48,8 @@ def check_ours(text: bytes, data: dict[str, Any], uuid: UUID) -> None:
     (_kernel if data["boot"]["kind"] == "kernel" else _firmware)(**data["boot"])
     _origin(**data["origin"])
     _keys(data["authorized_keys"])
+    own = data["cloud_config"]
+    _need(own is None or (type(own) is str and len(own) <= LONGEST_CLOUD_CONFIG))
     _need(type(data["users"]) is list)
     for user in data["users"]:
         _user(**user)

@@ -38,6 +38,8 @@ class Source:
     kernel: Path | None = None
     initrd: Path | None = None
     cmdline: str = ""
+    takes: frozenset[str] | None = None
+    """What of the seed its guest takes; None where that is not known."""
 
 
 def unsupported_nets(template: VmTemplate) -> None:
@@ -72,6 +74,7 @@ def define(
     authorized_keys: Sequence[str] = (),
     users: Sequence[User] = (),
     account: UUID | None = None,
+    cloud_config: str | None = None,
     firmware: Path | None = None,
     now: datetime | None = None,
 ) -> Vm:
@@ -114,6 +117,7 @@ def define(
             account=account,
             authorized_keys=tuple(authorized_keys),
             users=tuple(users),
+            cloud_config=cloud_config,
         )
     except ValidationError as error:
         raise ConfigError(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
+from virshle import log
 from virshle.errors import HostError
 from virshle.fs import caller_home, explained, read_given, read_start
-from virshle.model.vm import PublicKey
+from virshle.model.public_key import check_public_key, is_certificate
 from virshle.plan import Step, run
 
 _KINDS = ("ed25519", "ed25519_sk", "ecdsa", "ecdsa_sk", "rsa")
 """ssh(1), -i."""
-_PUBLIC_KEY: TypeAdapter[str] = TypeAdapter(PublicKey)
 
 
 def key_file(keys: Path) -> Path:
@@ -43,17 +42,10 @@ def read_key(keys: Path) -> str:
     file = Path(f"{key_file(keys)}.pub")
     with explained("read virshle's own ssh key", hint=f"remove {keys} to have a new one made (old VMs keep theirs)"):
         text = read_start(file).strip()
-    if not is_public_key(text):
-        raise HostError(f"{file} is no ssh public key", hint=f"remove {keys} to have a new one made")
-    return text
-
-
-def is_public_key(line: str) -> bool:
     try:
-        _PUBLIC_KEY.validate_python(line)
-    except ValidationError:
-        return False
-    return True
+        return check_public_key(text)
+    except ValueError as error:
+        raise HostError(f"{file} is no ssh public key: {error}", hint=f"remove {keys} to have a new one made") from None
 
 
 def personal_key_files() -> list[Path]:
@@ -65,12 +57,21 @@ def personal_key_files() -> list[Path]:
 
 
 def personal_keys() -> list[str]:
-    """The caller's public keys, as they lie in ~/.ssh."""
+    """The caller's public keys, as they lie in ~/.ssh. What is none is warned about."""
     keys: list[str] = []
     folder = caller_home() / ".ssh"
     with suppress(OSError):
         for file in sorted(folder.glob("*.pub")):
-            with suppress(OSError, UnicodeDecodeError):
-                lines = read_given(file, patience=0).decode().splitlines()
-                keys += [key for line in lines if (key := line.strip()) and is_public_key(key)]
+            with suppress(OSError):
+                keys += _keys_in(file, read_given(file, patience=0).decode(errors="replace"))
     return keys
+
+
+def _keys_in(file: Path, text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#") or is_certificate(line):
+            continue
+        try:
+            yield check_public_key(line)
+        except ValueError as error:
+            log.warn(f"{file} is left out: {error}")

@@ -1,22 +1,31 @@
-"""User data of the first virshle: `[[user]]` with their keys, and an `[account]` to select VMs by."""
+"""What is given to a VM by `-u`. A file of the first virshle: `[[user]]` with their keys, and an `[account]` to select
+VMs by. Or a cloud-config, which is passed on to the guest's cloud-init."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from virshle.config.problems import TEXT, explain, problems_error, unused_keys
-from virshle.errors import ConfigError, NotFoundError
+from virshle.errors import ConfigError, NotFoundError, UsageError
 from virshle.fs import read_given
+from virshle.model.public_key import check_public_key
 from virshle.model.strict import Strict
-from virshle.model.vm import Login, PublicKey, User
+from virshle.model.version import LONGEST_CLOUD_CONFIG
+from virshle.model.vm import Login, User
+
+CLOUD_CONFIG = "#cloud-config"
+"""The first line of one (cloud-init: User-data formats)."""
 
 
 class _Ssh(Strict):
-    authorized_keys: tuple[PublicKey, ...] = ()
+    authorized_keys: tuple[Annotated[str, AfterValidator(check_public_key)], ...] = ()
 
 
 class _User(Strict):
@@ -29,25 +38,72 @@ class _Account(Strict):
     id: int | None = Field(default=None, json_schema_extra={"unused": "an account is its uuid"})
 
 
-class UserData(Strict):
+class _File(Strict):
     user: tuple[_User, ...] = ()
     account: _Account | None = None
 
-    def users(self) -> tuple[User, ...]:
-        return tuple(User(name=user.name, authorized_keys=user.ssh.authorized_keys) for user in self.user)
+
+@dataclass(frozen=True)
+class UserData:
+    users: tuple[User, ...] = ()
+    account: UUID | None = None
+    cloud_config: str | None = None
+    """As it was written: what is in it is the guest's to read."""
 
 
-def read_user_data(path: Path) -> tuple[UserData, list[str]]:
-    """With a warning for each key that has no effect. Raises ConfigError with every problem, NotFoundError."""
+def read_user_data(paths: Sequence[Path]) -> tuple[UserData, list[str]]:
+    """With a warning for each key that has no effect. Raises ConfigError with every problem, NotFoundError; UsageError
+    for two of a kind."""
+    data, warnings, kinds = UserData(), list[str](), set[bool]()
+    for path in paths:
+        text = _read(path)
+        is_cloud_config = text.partition("\n")[0].rstrip() == CLOUD_CONFIG
+        if is_cloud_config in kinds:
+            what = "a cloud-config" if is_cloud_config else "a file of users"
+            raise UsageError(f"-u gives {what} twice, the second is {path}", hint="put both into one file")
+        kinds.add(is_cloud_config)
+        if is_cloud_config:
+            data = replace(data, cloud_config=_cloud_config(path, text))
+        else:
+            file = _users(path, text)
+            users = tuple(User(name=user.name, authorized_keys=user.ssh.authorized_keys) for user in file.user)
+            data = replace(data, users=users, account=file.account.uuid if file.account else None)
+            warnings += [f"{path}: {line}" for line in unused_keys(file)]
+    return data, warnings
+
+
+def _read(path: Path) -> str:
     try:
-        data = tomllib.loads(read_given(path).decode(TEXT))
-        read = UserData.model_validate(data)
+        return read_given(path).decode(TEXT)
     except FileNotFoundError:
         raise NotFoundError(f"there is no user data file {path}", hint="give an existing one with -u") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="give a readable file with -u") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no valid TOML or cloud-config: it is not UTF-8", hint=_KINDS) from error
+
+
+_KINDS = f"users are written in TOML; a cloud-config begins with the line {CLOUD_CONFIG}"
+
+
+def _users(path: Path, text: str) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        raise problems_error(str(path), list(explain(error, UserData, secret=True))) from None
+        raise problems_error(str(path), list(explain(error, _File, secret=True))) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no valid TOML: {error}", hint=f"mend that line of {path}") from error
-    return read, [f"{path}: {line}" for line in unused_keys(read)]
+        raise ConfigError(f"{path} is no valid TOML: {error}", hint=f"mend that line of {path}; {_KINDS}") from error
+
+
+def _cloud_config(path: Path, text: str) -> str:
+    """Its YAML is not looked at: which keys are known is for the guest's cloud-init to say."""
+    if (size := len(text.encode())) > LONGEST_CLOUD_CONFIG:
+        raise ConfigError(
+            f"{path} is too long: a cloud-config may have {LONGEST_CLOUD_CONFIG} bytes, and it has {size}",
+            hint="have the guest fetch what is large",
+        )
+    if "\0" in text:
+        raise ConfigError(f"{path} is no cloud-config: there is a NUL in it", hint="look at it: cat -A")
+    if not any(line.strip() and not line.startswith("#") for line in text.splitlines()):
+        raise ConfigError(f"{path} is empty: there is nothing but comments in it", hint="leave it out")
+    return text if text.endswith("\n") else f"{text}\n"

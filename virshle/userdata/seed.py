@@ -1,8 +1,9 @@
-"""The seed: a small vfat disk labelled CIDATA, which cloud-init reads as NoCloud and simple guests read by
-`meta-data` and a plain `authorized_keys` (cloud-init: reference/datasources/nocloud)."""
+"""The seed: a small vfat disk labelled CIDATA, which cloud-init reads as NoCloud (cloud-init:
+reference/datasources/nocloud). Simple guests read `meta-data` and two plain files, `authorized_keys` and `users`."""
 
 from __future__ import annotations
 
+from base64 import encodebytes
 from pathlib import Path
 
 from virshle.model.vm import Vm
@@ -14,11 +15,14 @@ _KIB = 1024
 
 def seed_steps(vm: Vm, folder: Path, image: Path) -> list[Step]:
     """Made of nothing but the VM's definition, anew at each start; the texts are in `folder`/seed."""
+    people = _people(vm)
     texts = {
         "meta-data": render("meta-data.j2", uuid=str(vm.uuid), name=vm.name),
-        "user-data": render("user-data.j2", login=vm.login, authorized_keys=list(vm.authorized_keys), users=vm.users),
-        "authorized_keys": "".join(f"{key}\n" for key in vm.authorized_keys),
+        "user-data": _user_data(vm, people),
+        "authorized_keys": "".join(f"{key}\n" for key in people[vm.login]),
     }
+    if users := "".join(_lines(name, keys) for name, keys in people.items() if name != "root" or vm.login != "root"):
+        texts["users"] = users
     files = {folder / "seed" / name: text for name, text in texts.items()}
     inside = [path.relative_to(folder) for path in (image, *files)]
     return [
@@ -29,3 +33,41 @@ def seed_steps(vm: Vm, folder: Path, image: Path) -> list[Step]:
         # Beginning in the VM's folder: mtools gives a path with a $, say, to `sh -c` (mtools: misc.c, expand).
         run("fill it", "mcopy", "-oi", *inside, "::", env={"MTOOLS_SKIP_CHECK": "1"}, cwd=folder),
     ]
+
+
+def _people(vm: Vm) -> dict[str, list[str]]:
+    """Everybody's keys. Who logs in is the first, and may be named again as a further user."""
+    people = {vm.login: list(vm.authorized_keys)}
+    for user in vm.users:
+        keys = people.setdefault(user.name, [])
+        keys += [key for key in user.authorized_keys if key not in keys]
+    return people
+
+
+def _lines(name: str, keys: list[str]) -> str:
+    return "".join(f"{name} {key}\n" for key in keys) or f"{name}\n"
+
+
+def _user_data(vm: Vm, people: dict[str, list[str]]) -> str:
+    ours = render("user-data.j2", login=vm.login, people=people)
+    if vm.cloud_config is None:
+        return ours
+    boundary = "virshle"
+    while f"--{boundary}" in vm.cloud_config:
+        boundary += "-"
+    # Ours is merged into the caller's: what he says stays, and our users come before his (cloud-init:
+    # reference/merging; of two users of one name the first one's keys count: distros/ug_util.py).
+    return "".join(
+        (
+            f'Content-Type: multipart/mixed; boundary="{boundary}"\nMIME-Version: 1.0\n\n',
+            f"--{boundary}\n{_part(vm.cloud_config)}",
+            f"--{boundary}\nX-Merge-Type: list(prepend)+dict(no_replace,recurse_list)+str()\n{_part(ours)}",
+            f"--{boundary}--\n",
+        )
+    )
+
+
+def _part(text: str) -> str:
+    # Of text that is no ASCII each release of cloud-init makes something else, unless it is encoded.
+    encoding, body = ("7bit", text) if text.isascii() else ("base64", encodebytes(text.encode()).decode())
+    return f'Content-Type: text/cloud-config; charset="utf-8"\nContent-Transfer-Encoding: {encoding}\n\n{body}\n'

@@ -98,11 +98,11 @@ def test_no_user_data_is_more_than_wrong(where: tuple[Any, ...], value: Any, pat
     file = paths.config.with_name("user-data.toml")
     file.write_bytes("".join(f"{key} = {toml(item)}\n" for key, item in data.items()).encode(errors="replace"))
     try:
-        read, _ = read_user_data(file)
+        read, _ = read_user_data([file])
     except ConfigError as error:
         assert not FOREIGN.search("\n".join(error.details)), error.details
         return
-    for user in read.users():
+    for user in read.users:
         assert user.name.isascii()
         assert all(key.splitlines() == [key] or "\u2028" in key or "\x85" in key for key in user.authorized_keys)
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -18,9 +20,10 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "disk.raw"
 
 
-def _gpt(sectors_said: int) -> bytes:
-    header = b"EFI PART" + b"\0" * 24 + struct.pack("<Q", sectors_said - 1)
-    return b"\0" * SECTOR + header.ljust(SECTOR, b"\0")
+def _gpt(copy_at: int, *, usable: int = 0, sector: int = SECTOR) -> bytes:
+    """`copy_at`, `usable`: in sectors, one more than the last."""
+    header = b"EFI PART" + b"\0" * 24 + struct.pack("<QQQ", copy_at - 1, 0, max(usable - 1, 0))
+    return b"\0" * sector + header.ljust(sector, b"\0")
 
 
 @pytest.mark.parametrize("content", [b"\0" * SECTOR, b"x" * 8 * SECTOR, _gpt(8).ljust(8 * SECTOR, b"\0")])
@@ -48,12 +51,23 @@ def test_a_missing_image_is_not_found(image: Path) -> None:
 @pytest.mark.parametrize(
     ("magic", "name", "how"),
     [
-        (b"QFI\xfb", "qcow2", "qemu-img convert -p -O raw"),
+        (b"QFI\xfb", "qcow2", "qemu-img convert -p -f qcow2 -O raw"),
         (b"KDMV", "vmdk", "qemu-img convert"),
         (b"vhdxfile", "vhdx", "qemu-img convert"),
-        (b"\x1f\x8b", "gzip", "gunzip -k"),
+        (b"conectix", "vhd", "qemu-img convert -p -f vpc -O raw"),
+        (b"<<< Oracle VM VirtualBox Disk Image >>>\n".ljust(64, b"\0") + b"\x7f\x10\xda\xbe", "vdi", "-f vdi"),
+        (b"# Disk DescriptorFile\n", "vmdk", "-f vmdk"),
+        (b"QED\0", "qed", "-f qed"),
+        (b"WithouFreSpacExt", "parallels", "-f parallels"),
+        (b"\x1f\x8b", "gzip", "gunzip -c"),
         (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
-        (b"\xfd7zXZ\x00", "xz", "unxz -k"),
+        (b"\xfd7zXZ\x00", "xz", "unxz -c"),
+        (b"BZh9", "bzip2", "bunzip2 -c"),
+        (b"\x5d\0\0\x80\0", "lzma", "unlzma -c"),
+        (b"\x04\x22\x4d\x18", "lz4", "unlz4 -c"),
+        (b"PK\3\4", "zip", "unzip "),
+        (b"7z\xbc\xaf\x27\x1c", "7z", "7z x "),
+        (b"\0" * 257 + b"ustar", "tar", "tar -xf "),
     ],
 )
 def test_another_format_is_named_with_the_way_to_convert_it(magic: bytes, name: str, how: str, image: Path) -> None:
@@ -61,6 +75,53 @@ def test_another_format_is_named_with_the_way_to_convert_it(magic: bytes, name: 
     with pytest.raises(ConfigError, match=f"is {name}, and virshle clones raw ones") as caught:
         check_image(image)
     assert how in caught.value.hint
+
+
+def test_the_end_of_a_fixed_vhd_says_what_it_is(image: Path) -> None:
+    image.write_bytes(b"\1" * SECTOR + b"conectix".ljust(SECTOR, b"\0"))
+    with pytest.raises(ConfigError, match="is vhd"):
+        check_image(image)
+
+
+def test_an_ova_is_called_by_its_name_with_both_steps(tmp_path: Path) -> None:
+    image = tmp_path / "the vm.ova"
+    image.write_bytes(b"vm.ovf".ljust(257, b"\0") + b"ustar".ljust(SECTOR, b"\0"))
+    with pytest.raises(ConfigError, match="is ova") as caught:
+        check_image(image)
+    assert f"tar -xf '{image}'; then" in caught.value.hint
+    assert "qemu-img convert -p -f vmdk" in caught.value.hint
+
+
+def test_what_is_made_has_another_name(tmp_path: Path) -> None:
+    for name, raw in (("a b.qcow2", "a b.raw"), ("a.raw", "a.raw.raw")):
+        (tmp_path / name).write_bytes(b"QFI\xfb".ljust(SECTOR, b"\0"))
+        with pytest.raises(ConfigError) as caught:
+            check_image(tmp_path / name)
+        assert caught.value.hint.endswith(f"-O raw {quote(str(tmp_path / name))} {quote(str(tmp_path / raw))}")
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE html>\n<title>404", "hello\n", "not found\n" * 512, '{"error": 404}'])
+def test_a_text_is_called_one(text: str, image: Path) -> None:
+    image.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f"is a text: it begins with {text.splitlines()[0]!r}")):
+        check_image(image)
+
+
+def test_a_partition_table_for_larger_sectors_is_refused(image: Path) -> None:
+    image.write_bytes(_gpt(64, sector=4096).ljust(64 * 4096, b"\0"))
+    with pytest.raises(ConfigError, match="for sectors of 4096 bytes, and a VM's disk has 512"):
+        check_image(image)
+
+
+def test_one_for_either_size_of_sectors_is_taken(image: Path) -> None:
+    image.write_bytes(_gpt(64).ljust(4096, b"\0") + _gpt(8, sector=4096)[4096:] + bytes(64 * SECTOR))
+    check_image(image)
+
+
+def test_an_image_that_ends_within_its_partitions_is_truncated(image: Path) -> None:
+    image.write_bytes(_gpt(2, usable=9).ljust(8 * SECTOR, b"\0"))
+    with pytest.raises(ConfigError, match="is truncated"):
+        check_image(image)
 
 
 @pytest.mark.parametrize("size", [0, 1, SECTOR - 1, SECTOR + 1])
@@ -150,6 +211,7 @@ def test_a_qcow2_image_that_is_whole_is_known(content: bytes, found: bool, image
         (_qcow2(encrypted=2), "encrypted"),
         (_qcow2()[:50], "truncated"),
         (b"QFI\xfb", "truncated"),
+        (_qcow2(version=1), "version 1, which is not qcow2"),
     ],
 )
 def test_a_qcow2_image_that_would_read_other_files_is_refused(content: bytes, why: str, image: Path) -> None:

@@ -41,7 +41,7 @@ def test_one_that_names_no_schema_is_of_the_first(monkeypatch: pytest.MonkeyPatc
 )
 def test_an_old_one_becomes_one_of_now_step_by_step(older: None, data: dict[str, Any], memory: int) -> None:
     before = dict(data)
-    assert upgrade(data) == {"version": VERSION, "memory": memory}
+    assert upgrade(data) == {"version": VERSION, "memory": memory, "cloud_config": None}
     assert data == before
 
 

@@ -32,7 +32,7 @@ def test_a_definition_does_not_change() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 3},
+        {"version": 4},
         {"version": "1.0"},
         {"unheard": 1},
         {"name": "../x"},

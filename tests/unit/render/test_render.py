@@ -49,10 +49,9 @@ def test_a_value_that_is_not_given_is_an_error() -> None:
 
 @pytest.mark.parametrize("odd", _ODD)
 def test_users_and_keys_stay_in_their_place(odd: str) -> None:
-    user = {"name": odd, "authorized_keys": (odd, "k")}
-    text = render("user-data.j2", login=odd, authorized_keys=[odd], users=[user])
+    text = render("user-data.j2", login=odd, people={odd: [odd], f"{odd}2": [odd, "k"]})
     values = [line.split(": ", 1)[1] for line in text.splitlines() if "name: " in line.split('"')[0]]
-    assert [json.loads(value) for value in values] == [odd, odd]
+    assert [json.loads(value) for value in values] == [odd, f"{odd}2"]
     keys = [line.split(": ", 1)[1] for line in text.splitlines() if line.startswith("    ssh_authorized_keys: ")]
     assert [json.loads(value) for value in keys] == [[odd], [odd, "k"]]
     allowed = ("#cloud-config", "ssh_pwauth:", "disable_root:", "users:", "  - name: ", "    ")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from virshle.errors import ConflictError, HostError, NotFoundError, UsageError
+from virshle.errors import ConflictError, HostError, NotFoundError, UsageError, VirshleError
 from virshle.plan import Run
 from virshle.service.carry import Carried, fetch_steps, fetched, look_through, place_steps, send_step, sent
 
@@ -37,6 +37,41 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_what_is_sent(word: str, source: str, target: str, here: Path) -> None:
     assert sent(word) == Carried(here / source, target)
+
+
+@pytest.mark.parametrize("name", ["notes", "src"])
+def test_what_a_link_leads_to_is_sent_under_the_links_name(name: str, here: Path) -> None:
+    (here / "sub").mkdir()
+    (here / "sub" / "current").symlink_to(f"../{name}")
+    assert sent("sub/current") == Carried(here / name, "current")
+    assert sent("sub/current:/srv/x") == Carried(here / name, "/srv/x")
+
+
+@pytest.mark.parametrize(("word", "name"), [("..", "here"), ("../src", "src"), ("./..", "here")])
+def test_a_folder_above_has_its_own_name(word: str, name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "in").mkdir()
+    monkeypatch.chdir(here / "in")
+    assert sent(word) == Carried(here if name == "here" else here / name, name)
+
+
+def test_what_has_no_name_needs_one() -> None:
+    with pytest.raises(UsageError, match="has no name of its own"):
+        sent("/")
+
+
+@pytest.mark.parametrize("word", ["x" * 5000, "loop"])
+def test_a_path_that_is_none_is_told(word: str, here: Path) -> None:
+    (here / "loop").symlink_to("loop")
+    with pytest.raises(VirshleError):
+        sent(word)
+
+
+def test_a_link_that_leads_nowhere_is_replaced(here: Path) -> None:
+    (here / "loop").symlink_to("loop")
+    assert fetched("result:loop") == Carried(here / "loop", "result")
+    (here / "device").symlink_to("/dev/null")
+    with pytest.raises(ConflictError, match="no plain file"):
+        fetched("result:device")
 
 
 @pytest.mark.parametrize("word", ["nowhere", "nowhere:x", "a:c"])
@@ -94,7 +129,8 @@ def test_names_are_nobodys_commands(here: Path) -> None:
     assert "'./a b/;c'" in step.command.argv[-1]
     _, (_, fetch) = fetch_steps(SSH, fetched("a b/$(y):out"))
     assert isinstance(fetch, Run)
-    assert fetch.command.argv[-1] == "tar -cf - -C 'a b' ./'$(y)'"
+    assert "if [ -e './a b/$(y)' ]" in fetch.command.argv[-1]
+    assert "tar -cf - -C 'a b' ./'$(y)' ||" in fetch.command.argv[-1]
 
 
 def test_no_path_is_an_option(here: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
@@ -17,6 +18,7 @@ from tests.unit.service.conftest import Guest
 from tests.unit.support import link, make_vm, put_broken, put_vm, snapshot, uuid_of
 from virshle.exec.table import Listed
 from virshle.fs import Lock
+from virshle.model.version import VERSION
 from virshle.service import check as module
 from virshle.service.check import Report, check
 from virshle.service.create import Order, create
@@ -147,7 +149,7 @@ def _lose(scene: Scene) -> None:
 
 def _newer(scene: Scene) -> None:
     file = definition(scene.place("db").folder)
-    file.write_text(file.read_text().replace('"version": 2', '"version": 3'))
+    file.write_text(file.read_text().replace(f'"version": {VERSION}', f'"version": {VERSION + 1}'))
 
 
 def _copy(scene: Scene) -> None:
@@ -223,7 +225,7 @@ def _shared_sockets(scene: Scene) -> None:
 _STATE: dict[str, tuple[Callable[[Scene], object], str, str]] = {
     "a definition that is broken": (_break, "db is broken: vm.json: it is no JSON", "VM db"),
     "a VM that is lost": (_lose, "vm.json cannot be read: No such file", "VM db"),
-    "one of a newer virshle": (_newer, "vm.json has schema 3, made by a newer virshle", "VM db"),
+    "one of a newer virshle": (_newer, f"vm.json has schema {VERSION + 1}, made by a newer virshle", "VM db"),
     "a name twice": (_copy, "its name db is that of ", "VM db"),
     "a number twice": (_same_number, "is that of ", "VM other"),
     "a folder that is no VM's": (_folder("notes"), "no VM's", "vm/notes"),
@@ -311,7 +313,7 @@ def test_a_vm_that_comes_or_goes_is_nobodys_fault(kind: str, scene: Scene) -> No
 def test_what_a_newer_virshle_left_is_told_and_stays(scene: Scene) -> None:
     _abandoned("new")(scene)
     staged = scene.layout.staged(uuid_of("x"))
-    definition(staged).write_text('{"version": 3}')
+    definition(staged).write_text(json.dumps({"version": VERSION + 1}))
     delete(scene.node, scene.node.store.find("mail"))
     report = _unchanged(scene)
     assert report.violations == []

@@ -7,15 +7,18 @@ from uuid import UUID
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.support import KEY, link, make_vm, put_broken, put_vm, snapshot, uuid_of
+from tests.unit.support import KEY, OWN_KEY, link, make_vm, put_broken, put_vm, snapshot, uuid_of
 from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError, UsageError, VirshleError
 from virshle.fs import try_lock
+from virshle.model.vm import User
 from virshle.nix import NixHost
 from virshle.plan import Step, executor
 from virshle.plan.executor import Moment
+from virshle.service import create as service
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete
 from virshle.service.node import Node
+from virshle.service.show import details
 from virshle.store import Entry, Layout, Store
 
 VMS = ("vm", "name", "id")
@@ -65,16 +68,60 @@ def test_its_definition_is_private_and_its_commands_are_kept(node: Node, layout:
 def test_virshles_key_and_the_callers_may_enter(node: Node, tmp_path: Path) -> None:
     ssh = tmp_path / "home/.ssh"
     ssh.mkdir()
-    (ssh / "a.pub").write_text(f"{KEY}\n{KEY}\nssh-ed25519 AAAAvirshle virshle\n")
+    (ssh / "a.pub").write_text(f"{KEY}\n{KEY}\n{OWN_KEY}\n")
     (vm,) = create(node, Order("t"))
-    assert vm.authorized_keys == ("ssh-ed25519 AAAAvirshle virshle", KEY)
+    assert vm.authorized_keys == (OWN_KEY, KEY)
 
 
 def test_users_and_account_come_from_user_data(node: Node, tmp_path: Path) -> None:
     data = tmp_path / "data.toml"
     data.write_text(f'[[user]]\nname = "ada"\n[account]\nuuid = "{uuid_of("a")}"\n')
-    (vm,) = create(node, Order("t", user_data=data))
-    assert ([user.name for user in vm.users], vm.account) == (["ada"], uuid_of("a"))
+    (vm,) = create(node, Order("t", user_data=[data]))
+    # `v ssh -l ada` enters too.
+    assert vm.users == (User(name="ada", authorized_keys=(OWN_KEY,)),)
+    assert vm.account == uuid_of("a")
+
+
+def test_a_cloud_config_stays_with_the_vm(
+    node: Node, layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "cloud.yaml"
+    data.write_text("#cloud-config\npackages: [nginx]\n")
+    create(node, Order("t", "web", user_data=[data]))
+    data.unlink()
+    entry = node.store.find("web")
+    assert entry.whole().cloud_config == "#cloud-config\npackages: [nginx]\n"
+    assert details(node, entry)["cloud_config"] == ["#cloud-config", "packages: [nginx]"]
+    # What becomes of it is for the image.
+    said = capsys.readouterr().err
+    assert "cloud-config: for cloud-init in" in said
+    assert "YAML is not checked here" in said
+
+
+@pytest.mark.parametrize(
+    ("takes", "text", "why"),
+    [
+        (frozenset({"users"}), "#cloud-config\na: 1\n", "has no cloud-init"),
+        (frozenset({"cloud-config"}), '[[user]]\nname = "ada"\n', "makes no users"),
+        (frozenset(), '[[user]]\nname = "ada"\n', "makes no users"),
+        (frozenset({"users"}), '[[user]]\nname = "ada"\n', None),
+        (frozenset({"cloud-config"}), "#cloud-config\na: 1\n", None),
+        (frozenset(), "", None),
+    ],
+)
+def test_what_the_image_does_not_take_is_refused(
+    takes: frozenset[str], text: str, why: str | None, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = service._source
+    monkeypatch.setattr(service, "_source", lambda *words: replace(real(*words), takes=takes))
+    data = tmp_path / "data"
+    data.write_text(text)
+    if why is None:
+        assert create(node, Order("t", user_data=[data]))
+        return
+    with pytest.raises(ConfigError, match=why):
+        create(node, Order("t", user_data=[data]))
+    assert node.store.entries() == []
 
 
 def test_several_are_numbered_by_name(node: Node) -> None:
@@ -114,7 +161,7 @@ def test_what_an_interrupted_create_left_is_cleaned_first(node: Node, layout: La
         (Order("t", "x" * 62, count=2), UsageError),
         (Order("t", "taken"), ConflictError),
         (Order("t", "claimed"), ConflictError),
-        (Order("t", user_data=Path("/nowhere")), NotFoundError),
+        (Order("t", user_data=[Path("/nowhere")]), NotFoundError),
         (Order("nixos"), ConfigError),
     ],
 )

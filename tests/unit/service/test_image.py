@@ -329,6 +329,26 @@ def test_a_result_that_is_no_image_does_not_keep_another_source_from_being_built
     assert len(nix) == 3
 
 
+BAD = {
+    "empty": (lambda path: path.write_bytes(b""), "truncated: 0 bytes"),
+    "a text": (lambda path: path.write_text("hello\n"), "is a text"),
+    "qcow2": (lambda path: path.write_bytes(b"QFI\xfb" + bytes(508)), "is qcow2"),
+    "a folder": (lambda path: path.mkdir(), "no regular file"),
+}
+
+
+@pytest.mark.parametrize(("make", "why"), BAD.values(), ids=BAD.keys())
+def test_what_is_no_image_is_refused_when_it_is_built_and_when_it_is_used(
+    make: Callable[[Path], object], why: str, node: Node, nix: FakeNix, layout: Layout
+) -> None:
+    (nix.store / "disk.raw").unlink()
+    make(nix.store / "disk.raw")
+    for use in (build, image_source):
+        with pytest.raises(ConfigError, match=f"image 'flake' is no image: .*{why}"):
+            use(node, "flake")
+    assert read_record(layout.image("flake")) is None
+
+
 def test_a_build_that_was_interrupted_before_its_record_is_not_taken_for_the_old_source(
     node: Node, nix: FakeNix, layout: Layout, tmp_path: Path
 ) -> None:

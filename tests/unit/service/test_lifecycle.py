@@ -11,7 +11,7 @@ from tests.unit.service.conftest import Guest
 from tests.unit.support import Held, make_vm, put_broken, put_vm, record_of, snapshot, told, uuid_of
 from virshle.errors import ConfigError, ConflictError, HostError, NotFoundError, TimedOutError, VirshleError
 from virshle.fs import Lock
-from virshle.model.version import UPGRADES
+from virshle.model.version import UPGRADES, VERSION
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
@@ -51,7 +51,7 @@ def test_a_start_brings_an_old_definition_up_to_date(web: Entry, node: Node, mon
     start(node, web)
     stop(node, web)
     assert file.read_text() == whole
-    file.write_text(whole.replace('"version": 2', '"version": 0').replace('"memory"', '"ram"'))
+    file.write_text(whole.replace(f'"version": {VERSION}', '"version": 0').replace('"memory"', '"ram"'))
     assert start(node, web).vm == vm
     assert file.read_text() == whole
     assert "mv -T" in command_log(web.folder).read_text().partition("write its definition")[2]
@@ -59,7 +59,7 @@ def test_a_start_brings_an_old_definition_up_to_date(web: Entry, node: Node, mon
 
 def test_one_of_a_newer_virshle_is_neither_started_nor_deleted(web: Entry, node: Node, host: FakeHost) -> None:
     file = definition(web.folder)
-    file.write_text(file.read_text().replace('"version": 2', '"version": 3'))
+    file.write_text(file.read_text().replace(f'"version": {VERSION}', f'"version": {VERSION + 1}'))
     before = snapshot(node.paths.state)
     for verb in (start, stop, delete):
         with pytest.raises(ConflictError, match="made by a newer virshle") as caught:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.support import link, make_vm, put_vm, snapshot, uuid_of
+from tests.unit.support import KEY, link, make_vm, put_vm, snapshot, uuid_of
 from virshle.errors import ConflictError
 from virshle.model.version import UPGRADES, VERSION
 from virshle.model.vm import Vm
@@ -88,12 +88,25 @@ def test_the_first_schema_is_one_without_a_pin(layout: Layout, store: Store) -> 
     assert len(renew_definition(folder, entry.whole())) == 1
 
 
+def test_what_the_second_schema_was_is_read_as_it_is(layout: Layout, store: Store) -> None:
+    """As that virshle wrote it."""
+    folder = put_vm(layout, make_vm())
+    text = Path(__file__).with_name("vm_v2.json").read_text()
+    definition(folder).write_text(text)
+    (entry,) = store.entries()
+    wanted = make_vm(account=uuid_of("me"), users=[{"name": "ada", "authorized_keys": [KEY]}])
+    assert (entry.problem, entry.whole()) == ("", wanted)
+    assert definition(folder).read_text() == text
+
+
 def test_a_newer_one_is_refused_with_what_to_do(layout: Layout, store: Store) -> None:
     folder = _put(layout, make_vm(), version=VERSION + 1, novel=True)
     before = snapshot(layout.paths.state)
     (entry,) = store.entries()
     assert entry.name == "web"
-    with pytest.raises(ConflictError, match=r"web is broken: vm\.json has schema 3, made by a newer virshle") as caught:
+    with pytest.raises(
+        ConflictError, match=r"web is broken: vm\.json has schema \d+, made by a newer virshle"
+    ) as caught:
         entry.whole()
     assert caught.value.hint == (
         f"use the virshle that wrote {definition(folder)}, or a newer one; nothing was touched"

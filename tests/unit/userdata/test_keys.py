@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from tests.unit.fakehost import FakeHost
-from tests.unit.support import KEY, told
+from tests.unit.support import KEY, OWN_KEY, told
 from virshle.errors import HostError
 from virshle.model.vm import PublicKey
 from virshle.plan import Apply, Plan
@@ -17,7 +17,7 @@ def test_the_key_is_made_once_and_is_whole_where_its_private_half_is(tmp_path: P
     with Apply() as apply:
         apply(Plan("key", make_key(tmp_path)))
     assert key_file(tmp_path).read_text() == "private"
-    assert read_key(tmp_path) == "ssh-ed25519 AAAAvirshle virshle"
+    assert read_key(tmp_path) == OWN_KEY
     moved = [argv[-1] for argv in host.calls if argv[0] == "mv"]
     assert moved == [f"{key_file(tmp_path)}.pub", str(key_file(tmp_path))]
     assert make_key(tmp_path) == []
@@ -30,7 +30,7 @@ def test_half_a_key_is_made_anew(tmp_path: Path, host: FakeHost) -> None:
     with Apply() as apply:
         apply(Plan("key", make_key(tmp_path)))
     assert key_file(tmp_path).exists()
-    assert read_key(tmp_path) == "ssh-ed25519 AAAAvirshle virshle"
+    assert read_key(tmp_path) == OWN_KEY
     keygen = next(index for index, argv in enumerate(host.calls) if argv[0] == "ssh-keygen")
     assert host.calls[keygen - 1][0] == "rm"  # it would ask whether to overwrite
 
@@ -60,21 +60,27 @@ def ssh(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_callers_keys_are_those_in_their_folder(ssh: Path) -> None:
-    (ssh / "b.pub").write_text("ssh-rsa B b@x\n")
-    (ssh / "a.pub").write_text(f"{KEY}  \n\n# note\necdsa-sha2-nistp256 E\n")
+def test_the_callers_keys_are_those_in_their_folder(ssh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = f"{KEY} b@x"
+    (ssh / "b.pub").write_text(f"{other}\n")
+    (ssh / "a.pub").write_text(f"{KEY}  \n\n# note\n{OWN_KEY}\n")
+    (ssh / "b-cert.pub").write_text("ssh-ed25519-cert-v01@openssh.com AAAA b@x\n")
     (ssh / "id_ed25519").write_text("ssh-private, never read")
     (ssh / "authorized_keys").write_text("ssh-rsa of others")
-    assert personal_keys() == [KEY, "ecdsa-sha2-nistp256 E", "ssh-rsa B b@x"]
+    assert personal_keys() == [KEY, OWN_KEY, other]
+    assert capsys.readouterr().err == ""
 
 
-def test_odd_files_are_passed_over(ssh: Path) -> None:
+def test_odd_files_are_left_out_and_what_is_no_key_is_told(ssh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (ssh / "a.pub").write_bytes(b"ssh-rsa \xff\n")
     (ssh / "b.pub").mkdir()
     (ssh / "c.pub").write_text("ssh-rsa \x1b[2J\n")
     (ssh / "d.pub").symlink_to("nowhere")
     (ssh / "e.pub").write_text(f"{KEY}\n")
     assert personal_keys() == [KEY]
+    said = capsys.readouterr().err
+    assert f"warning: {ssh}/a.pub is left out: this ssh-rsa key is damaged" in said
+    assert f"warning: {ssh}/c.pub is left out" in said
 
 
 def test_a_caller_without_keys_has_none() -> None:

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import re
+from email import message_from_string
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.unit.support import KEY, make_vm
 from virshle.model.names import check_file_name
@@ -77,6 +80,30 @@ def test_cloud_init_is_told_login_users_and_keys_whatever_is_in_them() -> None:
     assert _values(text, "name") == ["op", "ada", "bob"]
     assert _values(text, "ssh_authorized_keys") == [[ODD], [KEY, ODD], []]
     assert text.isascii()
+
+
+def test_who_is_named_twice_is_one_user_with_all_keys() -> None:
+    texts = _texts(login="op", authorized_keys=[KEY], users=[{"name": "op", "authorized_keys": [KEY, ODD]}])
+    assert _values(texts["user-data"], "name") == ["op"]
+    assert _values(texts["user-data"], "ssh_authorized_keys") == [[KEY, ODD]]
+    assert texts["authorized_keys"] == f"{KEY}\n{ODD}\n"
+
+
+def test_simple_guests_are_told_users_and_keys_in_lines() -> None:
+    users = [{"name": "ada", "authorized_keys": [KEY, ODD]}, {"name": "bob"}]
+    assert _texts(users=users)["users"] == f"ada {KEY}\nada {ODD}\nbob\n"
+    assert _texts(users=users, login="op")["users"] == f"op {KEY}\nada {KEY}\nada {ODD}\nbob\n"
+    assert "users" not in _texts()
+
+
+@pytest.mark.parametrize("text", ["#cloud-config\npackages: [nginx]\n", "#cloud-config\r\n# é --virshle--\na: 1\r\n"])
+def test_the_callers_cloud_config_is_the_first_part_and_ours_comes_after_it(text: str) -> None:
+    _, theirs, ours = message_from_string(_texts(cloud_config=text)["user-data"]).walk()
+    texts = [str(part.get_payload(decode=True), "utf-8").rstrip("\n") for part in (theirs, ours)]  # type: ignore[arg-type]
+    assert texts == [text.rstrip("\n"), _texts()["user-data"].rstrip("\n")]
+    assert {part.get_content_type() for part in (theirs, ours)} == {"text/cloud-config"}
+    assert theirs["X-Merge-Type"] is None
+    assert ours["X-Merge-Type"] == "list(prepend)+dict(no_replace,recurse_list)+str()"
 
 
 def test_root_is_root_and_another_login_may_become_it() -> None:

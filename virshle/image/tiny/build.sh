@@ -145,3 +145,5 @@ sh -eu "$makeExt4" "$root" "$out/disk.raw"
 sh -eu "$makeCpio" "$initrd" | gzip -9 >"$out/initrd"
 cp -L "$kernel" "$out/kernel"
 echo "$cmdline" >"$out/cmdline"
+# What of the seed it takes, which virshle asks when something is given for it.
+echo "hostname authorized_keys users" >"$out/seed"
