@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.host.host import Host
 from tests.host.test_kill import one_image
 
@@ -14,6 +16,7 @@ def wrong(host: Host) -> list[dict[str, Any]]:
     return [row for row in rows if (row["area"], row["ok"]) == ("state", "no")]
 
 
+@pytest.mark.heart
 def test_a_vmm_whose_vm_went_is_found(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")

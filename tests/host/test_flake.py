@@ -87,6 +87,7 @@ def rebuilt(host: Host, line: str) -> str:
     return str(json.loads(done.stdout)[0]["outputs"]["out"])
 
 
+@pytest.mark.heart
 def test_a_commit_is_pinned_and_built_exactly_so_again(bare: Host, repository: Path) -> None:
     bare.v("create", "-t", "own", "web")
     pin = record(bare)["pin"]

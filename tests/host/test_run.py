@@ -10,6 +10,8 @@ import pytest
 
 from tests.host.host import LONG, Host, V
 
+pytestmark = pytest.mark.heart
+
 
 def run(host: Host, folder: Path, *words: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
     argv = [str(V), "run", "-t", "tiny", *words]
