@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
 MIB = 2**20
+PAGE = 4096
 ESP_MIB, ROOT_AT_MIB = 40, 41
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 
@@ -20,18 +22,27 @@ def unified_kernel(image: Path, work: Path) -> Path:
     cmdline.write_text("root=LABEL=tiny rw quiet console=ttyS0")
     release = work / "os-release"
     release.write_text("ID=tiny\n")
-    sections = {
-        ".osrel": (release, 0x20000),
-        ".cmdline": (cmdline, 0x30000),
-        ".linux": (image / "kernel", 0x2000000),
-        ".initrd": (image / "initrd", 0x4000000),
-    }
+    sections = {".osrel": release, ".cmdline": cmdline, ".linux": image / "kernel", ".initrd": image / "initrd"}
     words: list[str] = []
-    for name, (file, address) in sections.items():
+    address = _end(STUB)
+    for name, file in sections.items():
         words += ["--add-section", f"{name}={file}", "--change-section-vma", f"{name}={address:#x}"]
+        address += -(-file.stat().st_size // PAGE) * PAGE
     target = work / "BOOTX64.EFI"
     _run("objcopy", *words, STUB, target)
     return target
+
+
+def _end(program: Path) -> int:
+    """The address behind its last section, from the base that the stubs of newer systemd have (Microsoft's PE format:
+    e_lfanew, and of the optional header ImageBase and SizeOfImage). Where sections overlap, UEFI does not load it."""
+    head = program.read_bytes()[:4096]
+    (at,) = struct.unpack_from("<I", head, 0x3C)
+    optional = at + 4 + 20
+    (base,) = struct.unpack_from("<Q", head, optional + 24)
+    (size,) = struct.unpack_from("<I", head, optional + 56)
+    end: int = base + size
+    return end
 
 
 def efi_image(image: Path, work: Path, target: Path) -> None:

@@ -49,6 +49,7 @@ def _run(host: Host, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return host.v(*words, code=None)
 
 
+@pytest.mark.heart
 def test_fifty_commands_on_ten_vms(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "db", "-n", "5")

@@ -100,6 +100,7 @@ def wait_for(log: Path, text: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.heart
 def test_a_shell_on_the_console(host: Host, view: Open) -> None:
     one = view(rows=33, columns=101)
     one.sees("attached to web; Ctrl-] leaves it")

@@ -21,6 +21,7 @@ def wrong(host: Host) -> list[dict[str, Any]]:
     return [row for row in rows if (row["area"], row["ok"]) == ("state", "no")]
 
 
+@pytest.mark.heart
 def test_a_vmm_whose_vm_went_is_found(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")

@@ -49,6 +49,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.heart
 def test_it_boots_and_the_original_is_untouched(host: Host, iso: Path) -> None:
     before = digest(iso)
     made = host.v("create", "-t", "xxs", "web", "--start", "--wait", "--timeout", "240")

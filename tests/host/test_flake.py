@@ -95,6 +95,7 @@ def realised(host: Host, line: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.heart
 def test_a_commit_is_pinned_and_built_exactly_so_again(bare: Host, repository: Path) -> None:
     bare.v("create", "-t", "own", "web")
     pin = record(bare)["pin"]

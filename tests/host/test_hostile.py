@@ -20,6 +20,8 @@ from tests.host.readable import readable
 from tests.host.test_kill import one_image
 from tests.unit.hostile import FILES
 
+pytestmark = pytest.mark.heart
+
 ODD = "$(touch x) `touch x`;'\"\ntouch x\n&*,%"
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED LOUDLY: only root can be somebody else")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeUpKeyOfNobody00000000000000000000000000 ada"

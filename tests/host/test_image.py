@@ -22,6 +22,7 @@ pytestmark = pytest.mark.nix
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 
 
+@pytest.mark.heart
 def test_it_is_recorded_and_rooted(tiny: Path) -> None:
     store_path = (tiny / "result").readlink()
     record = json.loads((tiny / "image.json").read_text())
@@ -92,6 +93,7 @@ def test_a_nix_file_with_arguments(bare: Host) -> None:
     assert rows["own"]["virtual"] == 2 * 2**20
 
 
+@pytest.mark.heart
 def test_the_builders_log_is_shown_when_it_fails(bare: Host) -> None:
     image_of(bare, "echo this is the reason >&2; exit 9")
     said = bare.v("create", "-t", "own", code=6).stderr
@@ -155,6 +157,7 @@ def test_a_nix_whose_features_are_off_builds_all_the_same(bare: Host) -> None:
     bare.v("image", "build", "own")
 
 
+@pytest.mark.heart
 def test_gc_lets_go_of_what_no_template_names(bare: Host) -> None:
     image_of(bare, "/bin/dd if=/dev/zero of=$out bs=1048576 count=1")
     bare.v("create", "-t", "own", "web")
@@ -190,6 +193,7 @@ def test_gc_keeps_what_another_project_names(bare: Host) -> None:
     assert (bare.folders("image"), bare.folders("config")) == (set(), set())
 
 
+@pytest.mark.heart
 @pytest.mark.parametrize("number", ["INT", "KILL"])
 def test_an_interrupted_build_leaves_no_half_image(bare: Host, number: str) -> None:
     # A time nobody else sleeps, to know the builder by.

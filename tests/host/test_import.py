@@ -89,6 +89,7 @@ def test_it_stays_until_it_is_deleted(bare: Host) -> None:
     assert "no image named 'web'" in bare.v("image", "delete", "web", code=4).stderr
 
 
+@pytest.mark.heart
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the test's EFI image is for x86_64")
 def test_an_imported_image_boots(host: Host, tiny: Path, tmp_path: Path) -> None:
     efi_image((tiny / "result").readlink(), tmp_path, tmp_path / "efi.raw")

@@ -33,6 +33,7 @@ def one_image(host: Host) -> None:
     )
 
 
+@pytest.mark.heart
 def test_create(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "first")  # makes the folders and the key
@@ -74,6 +75,7 @@ def test_the_very_first_create(bare: Host) -> None:
         assert number > 10
 
 
+@pytest.mark.heart
 def test_delete(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
@@ -93,7 +95,7 @@ def test_delete(bare: Host) -> None:
         bare.check()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [pytest.param("before", marks=pytest.mark.heart), "after"])
 def test_start(bare: Host, moment: str) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
@@ -114,6 +116,7 @@ def test_start(bare: Host, moment: str) -> None:
         bare.check()
 
 
+@pytest.mark.heart
 def test_stop(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
@@ -128,6 +131,7 @@ def test_stop(bare: Host) -> None:
         bare.check()
 
 
+@pytest.mark.heart
 def test_in_the_middle_of_a_copy(bare: Host) -> None:
     """The copy goes on without its `v`, holding the lock: it is not pulled from under it, and cleaned once it ends."""
     image = bare.folder / "big.raw"

@@ -8,9 +8,13 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.host.host import LONG, Host
 from virshle.model.arch import host_arch
 from virshle.vmm.kvm import kvm_problem
+
+pytestmark = pytest.mark.heart
 
 
 def test_create_start_ssh_stop_delete(host: Host) -> None:

@@ -10,6 +10,8 @@ import subprocess
 import time
 from uuid import uuid4
 
+import pytest
+
 from tests.host.host import Host, V
 from tests.host.test_kill import one_image
 
@@ -102,6 +104,7 @@ def test_short_commands_load_little(bare: Host) -> None:
         assert loaded.isdisjoint(unwanted), loaded & set(unwanted)
 
 
+@pytest.mark.heart
 def test_an_edited_image_is_built_anew(bare: Host) -> None:
     """A disk is never cloned from what the configuration no longer says."""
     for size in ("1", "2"):
@@ -121,6 +124,7 @@ def test_an_edited_image_is_built_anew(bare: Host) -> None:
         assert found["origin"]["source"] == str(file)
 
 
+@pytest.mark.heart
 def test_the_started_command_line_starts_it_by_hand(host: Host) -> None:
     """As docs/troubleshooting.md has it: without virshle, which then finds it."""
     host.v("create", "-t", "tiny", "web", "--start", "--wait")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.host.nobody import nobody
+
+pytestmark = pytest.mark.heart
 
 
 def test_from_nothing_to_a_shell() -> None:

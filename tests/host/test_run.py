@@ -15,6 +15,8 @@ from virshle.errors import HostError
 from virshle.plan import Apply, Plan
 from virshle.service.carry import fetch_steps, fetched, send_step, sent
 
+pytestmark = pytest.mark.heart
+
 
 def run(host: Host, folder: Path, *words: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
     argv = [str(V), "run", "-t", "tiny", *words]

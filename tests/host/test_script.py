@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.host.host import LONG, Host
 from virshle.userdata import key_file
 
@@ -46,6 +48,7 @@ def _ssh(host: Host, script: Path, command: str) -> str:
     return _run("ssh", "-F", "none", *words, "-i", key_file(host.state / "key"), "-p", port, "root@127.0.0.1", command)
 
 
+@pytest.mark.heart
 def test_a_vm_is_made_and_run_without_virshle(host: Host) -> None:
     host.v("create", "-t", "tiny", "web", "--start", "--wait")
     host.v("ssh", "web", "echo old >/old; sync")

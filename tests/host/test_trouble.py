@@ -28,6 +28,7 @@ exit 1
 """
 
 
+@pytest.mark.heart
 def test_interrupt_at_each_step_of_create(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "first")
@@ -40,6 +41,7 @@ def test_interrupt_at_each_step_of_create(bare: Host) -> None:
         bare.check()
 
 
+@pytest.mark.heart
 def test_ctrl_c_while_waiting_leaves_the_vm(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
@@ -64,6 +66,7 @@ def test_guest_that_never_gets_ready(bare: Host) -> None:
     assert "is running" in refused(bare, 5, "delete", "web")
 
 
+@pytest.mark.heart
 def test_guest_that_ignores_the_power_button(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
@@ -178,6 +181,7 @@ def test_disk_path_that_leaves_its_folder(bare: Host) -> None:
     assert victim.read_text() == "mine"
 
 
+@pytest.mark.heart
 def test_state_that_cannot_be_written(bare: Host) -> None:
     one_image(bare)
     bare.state.write_text("a file")
@@ -230,6 +234,7 @@ def test_delete_in_bulk_asks(bare: Host) -> None:
     bare.check()
 
 
+@pytest.mark.heart
 def test_killed_vmm_is_crashed_and_starts_again(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
@@ -268,6 +273,7 @@ def test_a_guest_that_stands_still_for_a_full_disk_says_so_and_goes_on(
     assert (host.ls()[0]["state"], host.ls()[0]["problem"]) == ("running", None)
 
 
+@pytest.mark.heart
 def test_hung_vmm_is_unknown_and_can_be_forced(bare: Host) -> None:
     one_image(bare)
     bare.v("create", "-t", "plain", "web")

@@ -266,6 +266,7 @@ def test_a_vmm_that_cannot_be_run_is_gone_and_says_why(vm: Script) -> None:
     assert "/nowhere/vmm" in vm.place.vmm_log.read_text()
 
 
+@pytest.mark.heart
 def test_stop_presses_the_button_and_waits_until_it_is_gone(vm: Script) -> None:
     vm.begin()
     ran = vm.call("stop")
@@ -283,6 +284,7 @@ def test_stop_of_one_that_is_gone_presses_nothing(vm: Script) -> None:
     assert not vm.pressed.exists()
 
 
+@pytest.mark.heart
 def test_a_guest_that_was_still_booting_is_asked_again(vm: Script) -> None:
     button = (
         f"echo pressed >>'{vm.pressed}'; [ $(wc -l <'{vm.pressed}') -lt 3 ] || kill \"$(cut -d' ' -f1 \"$record\")\""
@@ -384,6 +386,7 @@ def test_as_another_user_it_has_no_privilege_left(vm: Script) -> None:
     assert running(vm.place.record) is None
 
 
+@pytest.mark.heart
 def test_each_launch_has_a_session_of_its_own_and_none_of_our_files(vm: Script) -> None:
     """What virshle holds open, its locks too, is not held by a VMM."""
     handle = os.open(vm.place.folder, os.O_RDONLY)

@@ -61,21 +61,28 @@ def _local_only(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+@pytest.fixture
+def run_folder() -> Iterator[Path]:
+    """Short, as a unix socket's path must be and pytest's folders are not. It is removed by the real functions: this
+    fixture is set up before `monkeypatch`, and so it ends after it."""
+    folder = Path(tempfile.mkdtemp(prefix="vu-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def environment(run_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No folder and no variable of the machine that runs the tests; nothing is kept from one test to the next."""
     for name in list(os.environ):
         if name.startswith(("VIRSHLE_", "XDG_", "NIX_", "SUDO_")) or name in ("NO_COLOR", "COLUMNS"):
             monkeypatch.delenv(name)
-    # A unix socket's path is short, and pytest's folders are not.
-    run = Path(tempfile.mkdtemp(prefix="vu-", dir="/tmp"))
     config = tmp_path / "config.toml"
     config.write_text("")
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("VIRSHLE_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("VIRSHLE_RUN_DIR", str(run))
+    monkeypatch.setenv("VIRSHLE_RUN_DIR", str(run_folder))
     monkeypatch.setenv("VIRSHLE_CONFIG", str(config))
     # No program of the machine's: what a test needs it puts there, see `host`. The flake's check has no more than this.
     programs = tmp_path / "programs"
@@ -87,7 +94,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(process, "_FD", 9)
     yield
-    shutil.rmtree(run, ignore_errors=True)
     log.set_level(0)
     log._warned.clear()
     qemu.version.cache_clear()

@@ -117,6 +117,7 @@ class FakeHost:
             monkeypatch.setattr(module, "kvm_problem", lambda *_: host.kvm)
         monkeypatch.setattr(qemu, "VSOCK", programs / "no-vsock")
         monkeypatch.setattr(account, "_uid", lambda user: os.getuid() if user in host.users else None)
+        monkeypatch.setattr(account, "_gids", lambda _: set())
         monkeypatch.setattr(account, "_kvm_group", lambda: None)
         monkeypatch.setattr(importlib.import_module("virshle.exec.run"), "_open", host.open)
         return host
