@@ -160,7 +160,6 @@ def test_no_line_of_the_doctor_ends_a_unit_that_runs(web: Web) -> None:
         rows = json.loads(box.v("doctor", "--format", "json", code=None).stdout)
         found = {row["name"]: row["remedy"] for row in rows if (row["area"], row["ok"]) == ("state", "no")}
         assert not [line for line in found.values() if re.search(r"\b(kill|rm)\b|systemctl stop", line)]
-        assert f"unit {box.info()['run']['unit']}" not in found if box.ls() else "unit virshle-vm-web" in found
         return set(found.values())
 
     for away in (f"{home}.bak", "/root/away"):
