@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tests.box.box import ON_CLOUD_HYPERVISOR, Web
 from tests.host.readable import OTHER, READ
@@ -148,3 +149,34 @@ def test_a_guest_that_ignores_the_power_button(web: Web) -> None:
     box.wait_until(lambda: box.state() == "running")
     assert "by force" in box.v("stop", "web", "--timeout", "1", "--force").stderr
     box.web = None
+
+
+def test_no_line_of_the_doctor_ends_a_unit_that_runs(web: Web) -> None:
+    """Its VM's folder was renamed by hand, or moved away, or has lost its launch.json."""
+    box = web.ready()
+    pid, home = box.info()["run"]["pid"], web.folder
+
+    def remedies() -> set[str]:
+        rows = json.loads(box.v("doctor", "--format", "json", code=None).stdout)
+        found = {row["name"]: row["remedy"] for row in rows if (row["area"], row["ok"]) == ("state", "no")}
+        assert not [line for line in found.values() if re.search(r"\b(kill|rm)\b|systemctl stop", line)]
+        return set(found.values())
+
+    for away in (f"{home}.bak", "/root/away"):
+        box.run(f"mv -T {home} {away}")
+        try:
+            told = remedies()
+            assert "is the name of a VM" in box.v("create", "-t", "alone", "web", code=5).stderr
+        finally:
+            box.run(f"mv -T {away} {home}")
+        # Of what is elsewhere the unit's own mounts hide where: then it can be looked for.
+        assert all(f"mv -T {away} {home}" in line or f"move it back to {home}" in line for line in told)
+    box.run(f"mv {home}/launch.json /root/")
+    try:
+        assert remedies() == {"v stop web; v start web"}
+        run = box.info()["run"]
+        assert (run["pid"], run["unit"], run["hypervisor"]) == (pid, "virshle-vm-web", web.hypervisor)
+        assert box.v("ssh", "web", "hostname").stdout == "web\n"
+    finally:
+        box.run(f"mv /root/launch.json {home}/")
+    assert remedies() == set()

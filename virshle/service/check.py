@@ -148,7 +148,7 @@ def _runtime(seen: Seen) -> Iterator[Violation]:
 
 
 def _empty_folder(seen: Seen, path: Path) -> str:
-    """What to do about a runtime folder of no VM; empty where it is another state folder's. In it are the sockets by
+    """What to do about a runtime folder of no VM; empty where there is no more to say. In it are the sockets by
     which a VMM is reached that runs: they cannot be made again."""
     if path.name in seen.lost:
         return seen.lost[path.name]

@@ -90,7 +90,7 @@ def _stray(process: VmProcess, owner: SeenVm | None) -> str:
 
 
 def _end(seen: Seen, process: VmProcess, owner: SeenVm | None) -> str:
-    """How a process that is no VM's is ended; empty where it is another state folder's. Only what runs no guest, and
+    """How a process that is no VM's is ended; empty where there is no more to say. Only what runs no guest, and
     whose VM does not run either, is told to be killed."""
     if process.run in seen.lost:
         return seen.lost[process.run]

@@ -4,7 +4,7 @@ whatever may run a guest. No line that is made here cuts a power or removes a di
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -17,13 +17,13 @@ from virshle.vmm.running import VmProcess
 
 
 def lost_vms(
-    layout: Layout, there: Iterable[UUID], astray: Mapping[UUID, Path], processes: Sequence[VmProcess]
+    layout: Layout, there: Iterable[UUID], astray: Iterable[UUID], processes: Sequence[VmProcess]
 ) -> dict[str, str]:
-    """What to do about each, by the name of its runtime folder; empty for a VM of another state folder, which is not
-    ours to judge. `there`: VMs whose folder is where it belongs; `astray`: those whose folder was renamed, and what it
-    is now."""
+    """What to do about each, by the name of its runtime folder. Empty where no more is to be said: of one whose folder
+    was renamed the folder itself is told, and one of another state folder is not ours to judge. `there`: VMs whose
+    folder is where it belongs; `astray`: those whose folder was renamed."""
     known = {uuid.hex[:12] for uuid in there}
-    found = {uuid.hex[:12]: _back(folder, layout.vm(uuid)) for uuid, folder in astray.items()}
+    found = dict.fromkeys((uuid.hex[:12] for uuid in astray), "")
     for process in processes:
         if process.is_run and process.run not in known | found.keys():
             remedy = _remedy(layout, process)

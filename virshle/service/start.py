@@ -91,7 +91,7 @@ def _taken(machine: Machine, error: HostError) -> ConflictError | None:
         return None
     return ConflictError(
         f"{machine.vm.name} cannot start: systemd runs another {unit}.service already",
-        hint=f"systemctl status {unit}; if nobody needs it: systemctl stop {unit}",
+        hint=f"systemctl status {unit} says what it runs, of another state folder say: stop that by its own virshle",
     )
 
 
