@@ -10,7 +10,7 @@ from pathlib import Path
 from virshle.errors import ConfigError
 from virshle.exec import Command, find_program, run
 from virshle.exec.process import BEGIN_SECONDS
-from virshle.vmm.driver import Machine
+from virshle.vmm.driver import Machine, Place
 
 _BOOTED = Path("/run/systemd/system")
 _DEVICES = ("kvm", "net/tun", "vhost-net", "vhost-vsock", "userfaultfd")
@@ -56,7 +56,8 @@ def unit_folder(unit: str) -> Path | None:
     """The folder of the VM that a unit runs; none where it does not say. Raises HostError."""
     show = ("systemctl", "show", "--property=WorkingDirectory", "--value", f"{unit}.service")
     said = run(Command(show)).stdout.strip()
-    return Path(said) if said else None
+    # An exclamation mark where the folder may be missing (systemd: src/core/dbus-execute.c).
+    return Path(said.removeprefix("!")) if said else None
 
 
 def start_unit(machine: Machine) -> Command:
@@ -69,18 +70,16 @@ def start_unit(machine: Machine) -> Command:
         "Type=exec",
         f"User={launch.user}",
         f"Group={launch.user}",
-        "KillMode=mixed",
+        *_end(place),
         "UMask=0077",
         "OOMPolicy=continue",
         "OOMScoreAdjust=-200",
         "TasksMax=infinity",
         "LimitNOFILE=65536",
         "LimitMEMLOCK=infinity",
-        f"WorkingDirectory={place.folder}",
+        f"WorkingDirectory=-{place.folder}",
         f"ExecStartPost={_quoted(place.script)} began $MAINPID",
-        f"ExecStop={_quoted(place.script)} stop",
         f"TimeoutStartSec={BEGIN_SECONDS}",
-        f"TimeoutStopSec={STOP_SECONDS}",
         "After=openvswitch-switch.service",
         *_sandbox(machine),
     ]
@@ -101,6 +100,28 @@ def start_unit(machine: Machine) -> Command:
     )
 
 
+_MOVED = "[ ! -e /proc/$$MAINPID/cwd/vmm.sh ] || exec /bin/sh /proc/$$MAINPID/cwd/vmm.sh stop"
+"""A VMM's working folder is its VM's, wherever that was moved to. (`$$` is a dollar to systemd.)"""
+
+
+def _end(place: Place) -> list[str]:
+    """No failure of what presses the power button is a power cut: systemd waits until the time is over.
+
+    Until then it sends no signal by which a VMM ends (KillSignal); then SIGTERM, at which a VMM writes out what it
+    holds. passt gets SIGTERM too, and at once when its VMM is gone (systemd.kill(5): mixed, FinalKillSignal).
+    """
+    return [
+        f"ExecStop=-{_quoted(place.script)} stop",
+        f'ExecStop=-/bin/sh -c "{_MOVED}"',
+        f"TimeoutStopSec={STOP_SECONDS}",
+        "TimeoutStopFailureMode=kill",
+        "TimeoutStartFailureMode=kill",
+        "KillMode=mixed",
+        "KillSignal=SIGCONT",
+        "FinalKillSignal=SIGTERM",
+    ]
+
+
 def _sandbox(machine: Machine) -> list[str]:
     """No capability, few devices, and of the host's files only its own to write; other VMs' are not even there."""
     folder, run = machine.place.folder, machine.place.run
@@ -113,12 +134,13 @@ def _sandbox(machine: Machine) -> list[str]:
         "ProtectHome=tmpfs",
         "PrivateTmp=yes",
         f"TemporaryFileSystem={_quoted(folder.parent)}:ro {_quoted(run.parent)}:ro",
-        f"BindPaths={_quoted(folder)} {_quoted(run)}",
+        # A dash: one that was moved since must not keep the unit from being stopped.
+        f"BindPaths={_quoted(folder, '-')} {_quoted(run, '-')}",
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_VSOCK",
     ]
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: Path, before: str = "") -> str:
     """One word (systemd.syntax(7), "Quoting"; by D-Bus, a % is itself). Raises ConfigError for characters that are read
     once more than others are: a colon ends the path of a file system, a dollar begins a variable of a command."""
     text = str(path)
@@ -127,4 +149,4 @@ def _quoted(path: Path) -> str:
             f"no unit of systemd can have {text!r} in it: {hit[0]!r} means something else there",
             hint="keep the VMs elsewhere: VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR",
         )
-    return '"' + text.replace('"', r"\"") + '"'
+    return f'"{before}' + text.replace('"', r"\"") + '"'

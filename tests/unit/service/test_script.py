@@ -226,7 +226,7 @@ def test_where_there_is_no_unit_to_forget_it_goes_on(
     """The script ends at the first command that fails, and systemctl fails there."""
     monkeypatch.setattr(account, "check_way", lambda *_, **__: None)
     _put(layout)
-    lines = _script(node).splitlines()
+    lines = _HEREDOC.sub("\n", _script(node)).splitlines()
     (forgotten,) = (line for line in lines if "reset-failed" in line)
     assert forgotten.endswith(" sh virshle-vm-web.service || [[ $? =~ ^(0|1)$ ]]")
     # Of no other command is a failure overlooked.

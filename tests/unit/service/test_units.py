@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from virshle.errors import ConflictError, HostError
+from virshle.errors import ConfigError, ConflictError, HostError
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.show import row
@@ -64,6 +64,23 @@ def test_where_systemd_runs_it_is_a_unit(systemd: None, web: Entry, node: Node, 
     (argv,) = host.launches
     assert argv[0] == "systemd-run"
     assert row(node, web).state == "running"
+
+
+def test_what_systemd_could_not_shut_down_is_not_started(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    """A host that goes down would cut its power."""
+    (host.programs / "socat").unlink()
+    with pytest.raises(ConfigError, match="socat is not on this machine") as caught:
+        start(node, web)
+    assert "apt-get install socat" in caught.value.hint
+    assert host.launches == []
+    host.have("perl")
+    start(node, web)
+    assert row(node, web).state == "running"
+
+
+def test_without_systemd_nobody_is_to_press_it(web: Entry, node: Node, host: FakeHost) -> None:
+    (host.programs / "socat").unlink()
+    start(node, web)
 
 
 def test_a_unit_that_failed_is_in_nobodys_way(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
