@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from virshle.errors import ConfigError
 from virshle.exec import Command, find_program, run
 from virshle.exec.process import BEGIN_SECONDS
+from virshle.exec.run import signal_name
 from virshle.vmm.driver import Machine, Place
 
 _BOOTED = Path("/run/systemd/system")
@@ -58,6 +60,34 @@ def unit_folder(unit: str) -> Path | None:
     said = run(Command(show)).stdout.strip()
     # An exclamation mark where the folder may be missing (systemd: src/core/dbus-execute.c).
     return Path(said.removeprefix("!")) if said else None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the main process of a unit ended. One of the two is there."""
+
+    signal: str = ""
+    """SIGKILL, say."""
+    code: int = 0
+
+
+def ended(unit: str, folder: Path) -> Ended | None:
+    """None where systemd does not know, or where its process ended well, or where it is a unit of another VM. Anybody
+    may ask it."""
+    if find_program("systemctl") is None:
+        return None
+    show = ("systemctl", "show", "--property=WorkingDirectory,ExecMainCode,ExecMainStatus", f"{unit}.service")
+    told = dict(line.partition("=")[::2] for line in run(Command(show), check=False).stdout.splitlines())
+    code, status = told.get("ExecMainCode", ""), told.get("ExecMainStatus", "")
+    if told.get("WorkingDirectory", "").removeprefix("!") != str(folder) or not status.isdecimal():
+        return None
+    if code in _BY_SIGNAL:
+        return Ended(signal=signal_name(int(status)))
+    return Ended(code=int(status)) if status != "0" else None
+
+
+_BY_SIGNAL = ("2", "3")
+"""CLD_KILLED and CLD_DUMPED (waitid(2)); 1, CLD_EXITED, has an exit code."""
 
 
 def start_unit(machine: Machine) -> Command:
