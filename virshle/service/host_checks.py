@@ -62,6 +62,7 @@ _NEEDED = ("ssh", "ssh-keygen", "mkfs.vfat", "mcopy", "flock", "setsid", "cp", "
 _USEFUL = {
     "socat": "no ssh by vsock, and the requests to QEMU that are shown cannot be pasted",
     "curl": f"the requests to {PROGRAM} that are shown cannot be pasted",
+    "qemu-img": "only images that are raw can be imported",
     "passt": f"VMs with a net of type user run on QEMU, not on {PROGRAM}",
 }
 
