@@ -73,8 +73,9 @@ def test_one_that_is_paused_where_little_is_left(web: Web, patient: None) -> Non
 
 
 def test_while_nothing_can_press_the_button_nothing_is_cut(web: Web, patient: None) -> None:
-    """And its folder was moved, with all that says how it is stopped."""
-    box = web.ready()
+    """And its folder was moved, with all that says how it is stopped. A guest that boots still feels it later."""
+    box = web.stopped()
+    box.v("start", "web")
     noted(box)
     pid = box.info()["run"]["pid"]
     before = offs(box, web.folder)
@@ -95,7 +96,7 @@ def test_while_nothing_can_press_the_button_nothing_is_cut(web: Web, patient: No
 def test_its_networks_process_ends_by_itself(end: str, box: Box, hypervisor: str, patient: None) -> None:
     box.configure(hypervisor)
     box.v("create", "-t", "tiny", "web")
-    box.v("start", "web", *(["--wait"] if end == "stopped" else []))
+    box.v("start", "web")
     noted(box)
     if end == "stopped":
         box.run(f"systemctl stop {UNIT}", timeout=1200)
