@@ -263,6 +263,18 @@ def test_began_says_so_only_of_this_run(vm: Script) -> None:
     assert (began.returncode, said) == (70, "it ended before its VMM began\n")
 
 
+def test_systemd_names_who_runs_it_in_the_environment(vm: Script) -> None:
+    vm.begin()
+    for pid, code in ((str(vm.pid), 0), ("none", 0)):
+        ran = subprocess.run([vm.place.script, "began"], env={**os.environ, "MAINPID": pid}, timeout=LONG, check=False)
+        assert ran.returncode == code
+    vm.write(token="another")
+    ran = subprocess.run(
+        [vm.place.script, "began"], env={**os.environ, "MAINPID": "none"}, timeout=LONG, stderr=subprocess.DEVNULL
+    )
+    assert ran.returncode == 70
+
+
 def test_a_vmm_that_cannot_be_run_is_gone_and_says_why(vm: Script) -> None:
     vm.write("/nowhere/vmm")
     with suppress(HostError):  # it may be gone before anybody saw that it began

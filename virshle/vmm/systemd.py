@@ -108,7 +108,7 @@ def start_unit(machine: Machine) -> Command:
         "LimitNOFILE=65536",
         "LimitMEMLOCK=infinity",
         f"WorkingDirectory=-{place.folder}",
-        f"ExecStartPost={_quoted(place.script)} began $MAINPID",
+        f"ExecStartPost={_quoted(place.script)} began",
         f"TimeoutStartSec={BEGIN_SECONDS}",
         "After=openvswitch-switch.service",
         *_sandbox(machine),
@@ -130,8 +130,9 @@ def start_unit(machine: Machine) -> Command:
     )
 
 
-_MOVED = "[ ! -e /proc/$$MAINPID/cwd/vmm.sh ] || exec /bin/sh /proc/$$MAINPID/cwd/vmm.sh stop"
-"""A VMM's working folder is its VM's, wherever that was moved to. (`$$` is a dollar to systemd.)"""
+_MOVED = "cd /proc/`printenv MAINPID`/cwd 2>/dev/null && [ -e vmm.sh ] || exit 0; exec /bin/sh ./vmm.sh stop"
+"""A VMM's working folder is its VM's, wherever that was moved to. Without a dollar: systemd 257 writes each one twice
+into the file of a transient unit, and reads that at a daemon-reload."""
 
 
 def _end(place: Place) -> list[str]:
