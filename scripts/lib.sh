@@ -18,9 +18,16 @@ needed_programs() {
 		"mkfs.vfat: makes the disk that tells a guest its name and keys" \
 		"mcopy: fills that disk" \
 		"ssh: opens a shell in a guest" \
+		"socat: presses the power button of a VM whose unit is stopped" \
+		"flock: tells whether a VM runs" \
 		"firmware: boots images that bring their own boot loader" \
 		"venv: keeps virshle's Python packages to itself" \
 		"$@"
+	if command -v cloud-hypervisor >/dev/null; then
+		printf '%s\n' \
+			"passt: is the network of VMs on cloud-hypervisor" \
+			"curl: replays the requests to it that are shown"
+	fi
 }
 
 package() { # PROGRAM -> its package on Debian and its kin
@@ -46,7 +53,7 @@ package() { # PROGRAM -> its package on Debian and its kin
 	mke2fs) echo e2fsprogs ;;
 	qemu-img) echo qemu-utils ;;
 	ssh-keygen) echo openssh-client ;;
-	setpriv) echo util-linux ;;
+	setpriv | flock) echo util-linux ;;
 	*) echo "$1" ;;
 	esac
 }

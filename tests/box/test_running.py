@@ -127,7 +127,7 @@ def test_a_vmm_that_is_killed_is_shown_as_crashed(web: Web) -> None:
     box.v("start", "web")
     box.run(f"kill -KILL {box.info()['run']['pid']}")
     box.wait_until(lambda: box.state() == "crashed")
-    assert box.ls()[0]["problem"].startswith("its VMM died")
+    assert box.ls()[0]["problem"].startswith("its VMM was killed by SIGKILL")
     assert box.services()["virshle-vm-web.service"] == "failed"
     # Stale sockets and a failed unit of its name are in nobody's way.
     web.ready()

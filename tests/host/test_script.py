@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.host.host import LONG, Host
-from virshle.userdata import key_file
 
 ODD = "a b'c\"d $(touch x) `touch x`;&*,\ntouch x\n#"
 
@@ -36,16 +36,14 @@ def _script(host: Host) -> Path:
 
 
 def _ssh(host: Host, script: Path, command: str) -> str:
-    """By ssh as anybody has it, once the guest says that it is ready."""
+    """As the script says, once the guest says that it is ready."""
     (ready,) = host.run.glob("vm/*/ready")
     deadline = time.monotonic() + LONG
     while "READY=1" not in ready.read_text().splitlines():
         assert time.monotonic() < deadline, "the guest never said that it was ready"
         time.sleep(0.05)
-    (port,) = re.findall(r"hostfwd=tcp:127\.0\.0\.1:(\d+)-:22", script.read_text())
-    options = ["IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
-    words = [word for option in options for word in ("-o", option)]
-    return _run("ssh", "-F", "none", *words, "-i", key_file(host.state / "key"), "-p", port, "root@127.0.0.1", command)
+    (enter,) = re.findall(r"^# To enter it, once it has booted: (.*)", script.read_text(), re.MULTILINE)
+    return _run("sh", "-c", f"{enter} -o BatchMode=yes {shlex.quote(command)}")
 
 
 @pytest.mark.heart
@@ -62,7 +60,14 @@ def test_a_vm_is_made_and_run_without_virshle(host: Host) -> None:
     for link in (*host.state.glob("name/*"), *host.state.glob("id/*")):
         link.unlink()
 
-    assert _run("bash", script).splitlines()[-1] == "web runs"
+    *ways, said = _run("bash", script).splitlines()
+    assert said == "web runs"
+    assert [way.partition(":")[0] for way in ways[-3:]] == [
+        "to enter it, once it has booted",
+        "to see what it says",
+        "to stop it by its power button",
+    ]
+    assert all(f"# {way[0].upper()}{way[1:]}\n" in script.read_text() for way in ways[-3:])
     assert _ssh(host, script, "hostname; ls /old 2>/dev/null; echo new >/new; sync") == "web\n"
     (pid,) = host.vmms()
     assert _run("bash", script) == "web runs already\n"

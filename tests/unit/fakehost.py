@@ -108,6 +108,7 @@ class FakeHost:
         """Without KVM, cloud-hypervisor and systemd; an ordinary user's."""
         host = cls()
         host.answers |= {"stat": "ext2/ext3\n", QEMU: "QEMU emulator version 7.2.22 (Debian)\n"}
+        host.answers["systemctl"] = ""
         host.answers["qemu-system-aarch64"] = host.answers[QEMU]
         programs.mkdir()
         host.programs = programs

@@ -41,6 +41,7 @@ PACKAGES = {
     "mcopy": "mtools",
     "mkfs.vfat": "dosfstools",
     "nix": "nix-bin",
+    "passt": "passt",
     "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -48,6 +49,7 @@ PACKAGES = {
     "ssh-keygen": "openssh-client",
     "setpriv": "util-linux",
     "setsid": "util-linux",
+    "socat": "socat",
     "stat": "coreutils",
     "systemd-run": "systemd",
     "truncate": "coreutils",
@@ -225,14 +227,17 @@ def missing(program: str, because: str = "") -> ConfigError:
 def failure(result: Result, *, said: Sequence[str] | None = None, hint: str = "") -> HostError:
     """The command, its exit code and what it said, once. `said`: by whoever read that along the way."""
     code = result.code
-    # Real-time signals have numbers only.
-    names = {number.value: number.name for number in Signals}
-    how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"failed with exit code {code}"
+    how = f"was killed by {signal_name(-code)}" if code < 0 else f"failed with exit code {code}"
     if said is None:
         last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-12:]
         said = [f"  {log.printable(line)}" for line in last]
     details = [f"command: {result.command.shell()}", *said]
     return HostError(f"`{result.command.argv[0]}` {how}", details=details, hint=hint)
+
+
+def signal_name(number: int) -> str:
+    # Real-time signals have numbers only.
+    return {one.value: one.name for one in Signals}.get(number, f"signal {number}")
 
 
 def spawn_ok(command: Command) -> bool:

@@ -261,8 +261,11 @@ def wait(step: Wait, progress: Progress | None = None, began: Mapping[Path, int]
     teller, title = progress or Silent(), f"waiting for {step.why}"
     started = asked = time.monotonic()
     try:
-        while not step.until.holds(_patience(time.monotonic() - started, step.timeout)):
+        while True:
+            # Before it is asked: a last answer that was slow to come may be older than what came true meanwhile.
             took = time.monotonic() - started
+            if step.until.holds(_patience(took, step.timeout)):
+                break
             if step.fatal is not None and step.fatal.holds() and not step.until.holds():
                 raise HostError(
                     f"gave up waiting for {step.why}: {step.fatal_why}",

@@ -55,6 +55,11 @@ class Http:
             words += ["-H", "Content-Type: application/json", "-d", text]
         return shlex.join([*words, f"http://localhost{_BASE}{self.endpoint}"])
 
+    def printf(self) -> str:
+        """What goes over the socket, as the shell's `printf %b` reads it. Of a request without a body."""
+        assert self.body is None
+        return rf"{self.method} {_BASE}{self.endpoint} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
     def send(self) -> dict[str, Any]:
         """What it answers, {} where that is nothing. Raises HostError when there is no cloud-hypervisor or it
         refuses, TimedOutError when it does not answer."""

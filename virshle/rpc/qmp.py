@@ -48,6 +48,11 @@ class Qmp:
         lines = " ".join(shlex.quote(line) for line in ('{"execute":"qmp_capabilities"}', self._line()))
         return f"printf '%s\\n' {lines} | socat -t2 - {shlex.quote(f'UNIX-CONNECT:{escaped(self.socket)}')}"
 
+    def printf(self) -> str:
+        """What goes over the socket, as the shell's `printf %b` reads it. Of a command without arguments."""
+        assert not self.arguments
+        return rf'{{"execute":"qmp_capabilities"}}\n{self._line()}\n'
+
     def send(self) -> Reply:
         """The answer's `return`. Raises HostError when there is no QEMU or it refuses, TimedOutError when it
         does not answer."""

@@ -82,7 +82,8 @@ def install(program: str) -> str:
 _NEEDED = ("ssh", "ssh-keygen", "mkfs.vfat", "mcopy", "flock", "setsid", "cp", "truncate", "find")
 _USEFUL = {
     "socat": "the requests to QEMU that are shown cannot be pasted",
-    "curl": f"the requests to {PROGRAM} that are shown cannot be pasted, and systemd cannot stop its VMs",
+    "curl": f"the requests to {PROGRAM} that are shown cannot be pasted",
+    "qemu-img": "only images that are raw can be imported",
     "passt": f"VMs with a net of type user run on QEMU, not on {PROGRAM}",
 }
 

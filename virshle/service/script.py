@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from virshle.exec.process import gone_shell
 from virshle.model.vm import Disk, KernelBoot, Vm
 from virshle.plan import Run, Step, run, whole
 from virshle.service.node import Node
+from virshle.service.ready import vsock_of
+from virshle.service.ssh import by_port, option, ssh_words
 from virshle.service.start import note_run, plan_machine
 from virshle.store import Entry, Layout
 from virshle.store.change import write_definition
-from virshle.store.layout import definition, link_target
-from virshle.userdata import seed_steps
+from virshle.store.layout import definition, known_hosts, link_target
+from virshle.userdata import key_file, seed_steps
 from virshle.vmm.account import account_steps, join_kvm
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Machine, Place
@@ -29,7 +31,7 @@ _HEAD = """\
 #!/bin/bash
 # VM {name} ({uuid}), as `v script {name}` wrote it: makes what is missing of it, disks and all, and runs it by
 # {hypervisor}. It needs no virshle. What is there is left as it is; a VM that runs is left alone.
-# To stop it by its power button: {stop} stop
+{ways}
 set -euo pipefail
 umask {umask}
 
@@ -52,10 +54,11 @@ def script(node: Node, entry: Entry) -> str:
     # The port of one that runs is not free, and it is its own.
     launch = launch_of(place) if node.process(vm.uuid) else None
     machine = plan_machine(vm, place, port=launch.ssh_port if launch else None)
+    ways = _ways(machine, key_file(node.layout.keys))
     driver = driver_of(machine.launch, place)
     links = (node.layout.name(vm.name), node.layout.id(vm.id))
     parts = [
-        _head(machine, links),
+        _head(machine, links, ways),
         _part("", _folders(node.layout, vm, place)),
         *(_once(place.folder / disk.file, partial(_disk, disk)) for disk in vm.disks),
         *_boot(machine),
@@ -67,12 +70,37 @@ def script(node: Node, entry: Entry) -> str:
         _part("", [_forget_run(place)]),
         _part("", process_steps(driver, machine, blind=True)),
         _part("", driver.boot(machine)),
+        *(f"echo {shlex.quote(f'{what}: {line}')}\n" for what, line in ways.items()),
         f"echo {shlex.quote(f'{vm.name} runs')}\n",
     ]
     return "\n".join(parts)
 
 
-def _head(machine: Machine, links: Sequence[Path]) -> str:
+def _ways(machine: Machine, key: Path) -> dict[str, str]:
+    """What one does with a VM that runs, and the command."""
+    place = machine.place
+    ways = {
+        "to see what it says": ("tail", "-f", str(place.console_log)),
+        "to stop it by its power button": (str(place.script), "stop"),
+    }
+    if enter := _enter(machine, key):
+        ways = {"to enter it, once it has booted": enter, **ways}
+    return {what: shlex.join(words) for what, words in ways.items()}
+
+
+def _enter(machine: Machine, key: Path) -> tuple[str, ...]:
+    """By ssh, without virshle; empty where there is no way."""
+    vm, place, launch = machine.vm, machine.place, machine.launch
+    if launch.ssh_port is not None:
+        way = by_port(launch.ssh_port)
+    elif vsock := vsock_of(launch, place):
+        way = [*option("ProxyCommand", vsock.shell().replace("%", "%%"))]
+    else:
+        return ()
+    return ssh_words(vm, way, known_hosts(place.folder), [key])
+
+
+def _head(machine: Machine, links: Sequence[Path], ways: Mapping[str, str]) -> str:
     vm, place = machine.vm, machine.place
     return _HEAD.format(
         name=vm.name,
@@ -81,7 +109,7 @@ def _head(machine: Machine, links: Sequence[Path]) -> str:
         umask="066" if machine.launch.user else "077",
         hypervisor=machine.launch.hypervisor,
         # Of a path of several lines the second would be no comment any more.
-        stop=shlex.quote(str(place.script)).replace("\n", "'$'\\n''"),
+        ways="\n".join(f"# {what.capitalize()}: {line}".replace("\n", "'$'\\n''") for what, line in ways.items()),
         links=shlex.join(map(str, links)),
         target=shlex.quote(link_target(vm.uuid)),
         record=shlex.quote(str(place.record)),

@@ -86,7 +86,7 @@ def _resting(node: Node, entry: Entry) -> _Look | None:
         return "stopped", None, problem
     if not last.this_boot:
         return "stopped", None, problem or "the host went down while it ran"
-    return "crashed", launch, problem or _how_it_died(place)
+    return "crashed", launch, problem or _how_it_died(place, launch)
 
 
 def _cannot_start(entry: Entry) -> str:
@@ -108,9 +108,23 @@ def _driver(launch: Launch | None, place: Place) -> Driver:
     return driver_of(launch, place)
 
 
-def _how_it_died(place: Place) -> str:
+def _how_it_died(place: Place, launch: Launch) -> str:
+    """A signal is what systemd knows of it. The last line of the VMM's log may be older than that, and of something
+    else: it is not said to be why."""
+    from virshle.vmm.systemd import ended
+
+    end = ended(launch.unit, place.folder) if launch.unit else None
+    if end is not None and end.signal == "SIGKILL":
+        # Of which nobody has a last word.
+        return (
+            "its VMM was killed by SIGKILL: by somebody, or by the kernel for want of memory "
+            f"(journalctl -u {launch.unit} says which)"
+        )
+    how = "died"
+    if end is not None:
+        how = f"was killed by {end.signal}" if end.signal else f"ended with exit code {end.code}"
     last = _last_lines(place, 1)
-    return f"its VMM died; it said last: {last[0]}" if last else "its VMM died and said nothing"
+    return f"its VMM {how}; its log ends with: {last[0]}" if last else f"its VMM {how} and said nothing"
 
 
 def _last_lines(place: Place, most: int) -> list[str]:

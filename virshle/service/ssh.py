@@ -56,11 +56,8 @@ def enter(
 def ssh_command(
     node: Node, vm: Vm, words: Sequence[str] = (), *, login: str | None = None, options: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """The one place where the words of ssh are made. No file of ssh's configuration is read (`-F none`), the user's or
-    the system's: whatever is there, ssh goes to this guest.
-
-    One of `words` is read by the guest's shell, several are the command and its arguments, as they are. `options`: more
-    of ssh's, the caller's. Ours come before them, as ssh takes the first value of each (ssh_config(5)).
+    """The words by which ssh enters a VM that runs. One of `words` is read by the guest's shell, several are the
+    command and its arguments, as they are. `options`: more of ssh's, the caller's.
 
     Raises ConflictError where the VM does not run, is paused or has no way in, UsageError for a login that is no user's
     name, ConfigError where there is no ssh, or for a caller whom ssh does not serve.
@@ -72,18 +69,44 @@ def ssh_command(
     check_known()
     _check_runs(node, vm)
     command = words[0] if len(words) == 1 else shlex.join(words)
-    files = _keys(node, vm, login)
+    return ssh_words(
+        vm,
+        _way(node, vm),
+        known_hosts(node.layout.vm(vm.uuid)),
+        _keys(node, vm, login),
+        pinned=bool(told_keys(node, vm)),
+        login=login,
+        options=options,
+        command=command,
+    )
+
+
+def ssh_words(
+    vm: Vm,
+    way: Sequence[str],
+    known: Path,
+    keys: Sequence[Path],
+    *,
+    pinned: bool = False,
+    login: str | None = None,
+    options: Sequence[str] = (),
+    command: str = "",
+) -> tuple[str, ...]:
+    """The one place where the words of ssh are made. No file of ssh's configuration is read (`-F none`), the user's or
+    the system's: whatever is there, ssh goes to this guest. `pinned`: the file `known` has the host keys that the guest
+    told. Our own options come before the caller's, as ssh takes the first value of each (ssh_config(5)).
+    """
     fixed = [
-        *_way(node, vm),
-        *_identity(vm, bool(told_keys(node, vm)), known_hosts(node.layout.vm(vm.uuid))),
-        *_option("IdentitiesOnly", "yes"),
-        *(word for file in files for word in _option("IdentityFile", _path(file))),
+        *way,
+        *_identity(vm, pinned, known),
+        *option("IdentitiesOnly", "yes"),
+        *(word for file in keys for word in option("IdentityFile", _path(file))),
     ]
     return (
         *_environment(fixed),
         *("ssh", "-F", "none", *fixed, *options),
-        *(word for name, value in _PATIENCE.items() for word in _option(name, value)),
-        *_option("LogLevel", "ERROR"),
+        *(word for name, value in _PATIENCE.items() for word in option(name, value)),
+        *option("LogLevel", "ERROR"),
         *("-l", login or vm.login),
         vm.name,
         *(["--", command] if command else []),
@@ -111,7 +134,7 @@ def _way(node: Node, vm: Vm) -> list[str]:
     port = launch.ssh_port if launch else None
     # The runtime folder may be gone with its sockets, and the port still be there.
     if way and (port is None or way.path is None or way.path.exists()):
-        return [*_option("ProxyCommand", way.proxy().replace("%", "%%")), *_option("ProxyUseFdpass", "yes")]
+        return [*option("ProxyCommand", way.proxy().replace("%", "%%")), *option("ProxyUseFdpass", "yes")]
     if launch is None:
         raise ConflictError(
             f"{vm.name} has no way in for ssh that is known: its launch.json is lost, and its process cannot be seen",
@@ -122,7 +145,11 @@ def _way(node: Node, vm: Vm) -> list[str]:
             f"{vm.name} has no way in for ssh: neither a vsock nor a net of type user",
             hint='give its template a net of type = "user"; v console needs none',
         )
-    return ["-p", str(port), *_option("HostName", "127.0.0.1")]
+    return by_port(port)
+
+
+def by_port(port: int) -> list[str]:
+    return ["-p", str(port), *option("HostName", "127.0.0.1")]
 
 
 def _identity(vm: Vm, pinned: bool, known: Path) -> list[str]:
@@ -134,7 +161,7 @@ def _identity(vm: Vm, pinned: bool, known: Path) -> list[str]:
         "StrictHostKeyChecking": "yes" if pinned else "accept-new",
         "UpdateHostKeys": "no",
     }
-    return [word for name, value in options.items() for word in _option(name, value)]
+    return [word for name, value in options.items() for word in option(name, value)]
 
 
 def _keys(node: Node, vm: Vm, login: str | None) -> list[Path]:
@@ -146,7 +173,7 @@ def _keys(node: Node, vm: Vm, login: str | None) -> list[Path]:
     return [ours, *personal_key_files()[:_MOST_KEYS]]
 
 
-def _option(name: str, value: str) -> tuple[str, str]:
+def option(name: str, value: str) -> tuple[str, str]:
     return "-o", f"{name}={value}"
 
 

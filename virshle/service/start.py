@@ -24,6 +24,7 @@ from virshle.store.change import renew_definition
 from virshle.store.layout import run_link
 from virshle.userdata import seed_steps
 from virshle.vmm.account import vmm_user, ways_above
+from virshle.vmm.button import check_speakers
 from virshle.vmm.choose import choose, driver_of
 from virshle.vmm.driver import Launch, Machine, Place, Told
 from virshle.vmm.launch import launch_steps
@@ -124,14 +125,16 @@ def note_run(place: Place) -> Step:
 def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
     """Chooses all that this run needs, before anything is planned. `port`: for ssh; none: a free one is found.
     Raises ConfigError, ConflictError."""
-    user = vmm_user()
+    user, unit = vmm_user(), unit_name(vm.name) if systemd_runs() else None
+    if unit:
+        check_speakers(user)
     launch = Launch(
         **vars(choose(vm, user)),
         name=vm.name,
         ssh_port=(port or choose_port(vm.uuid)) if vm.nets else None,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         token=uuid.uuid4().hex,
-        unit=unit_name(vm.name) if systemd_runs() else None,
+        unit=unit,
         user=user,
     )
     return Machine(vm, place, launch)

@@ -21,6 +21,7 @@ from virshle.model.version import MOST_VCPUS
 from virshle.plan import Call, Gone, Replies, Step, Wait
 from virshle.rpc import Http, Vsock
 from virshle.vmm.account import own_path
+from virshle.vmm.button import presses
 from virshle.vmm.ch_config import GUEST_CID, OLDEST, Version, notify_socket, vm_config, vsock
 from virshle.vmm.driver import ANSWER_SECONDS, Choice, Launch, Machine, Place, Terminal, Told, Vmm
 from virshle.vmm.kvm import kvm_problem, kvm_vcpus
@@ -84,7 +85,8 @@ class CloudHypervisor:
             output=place.console_log,
             # Nor are the events of an earlier run this one's.
             stale=(api_socket(place), Path(vsock(place)), *map(Path, _net_sockets(machine)), events(place, launch)),
-            power_button=_request(place, "vm.power-button").shell(),
+            # A guest that is paused feels no button; to one that runs the first is refused, and changes nothing.
+            power_button=presses(_request(place, "vm.resume"), _request(place, "vm.power-button")),
             helpers=tuple(_passt(machine)),
         )
 

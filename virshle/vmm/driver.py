@@ -96,7 +96,7 @@ class Vmm:
     stale: tuple[Path, ...]
     """What a run before may have left where this one makes its sockets."""
     power_button: str
-    """A shell command that presses it."""
+    """Of sh, in the runtime folder: presses it, also where the guest is paused (see `virshle.vmm.button`)."""
     made: tuple[Path, ...] = ()
     """What `prepare` makes for it."""
     helpers: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from virshle.exec.process import launch as detached
 from virshle.plan import Run, Step, Write, run
 from virshle.render import render
 from virshle.vmm.account import account_steps, as_user, hand_over
+from virshle.vmm.button import SPEAKERS
 from virshle.vmm.driver import Driver, Machine, Vmm
 from virshle.vmm.systemd import forget, start_unit
 
@@ -64,6 +65,7 @@ def script(machine: Machine, vmm: Vmm) -> str:
         name=machine.vm.name,
         uuid=machine.vm.uuid,
         record=place.record,
+        run=place.run,
         token=machine.launch.token,
         stale=[*vmm.stale, place.ready],
         helpers=vmm.helpers,
@@ -74,6 +76,7 @@ def script(machine: Machine, vmm: Vmm) -> str:
         log_kept=place.log_kept,
         run_began=place.run_began,
         argv=vmm.argv,
+        speakers=SPEAKERS.values(),
         power_button=vmm.power_button,
     )
 

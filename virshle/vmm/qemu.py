@@ -18,6 +18,7 @@ from virshle.model.arch import Arch, host_arch
 from virshle.plan import Call, Gone, Replies, Step, Wait, run, whole
 from virshle.rpc import Qmp, Vsock
 from virshle.vmm.account import may_open, own_path
+from virshle.vmm.button import presses
 from virshle.vmm.driver import ANSWER_SECONDS, Choice, Launch, Machine, Place, Terminal, Told, Vmm
 from virshle.vmm.kvm import kvm_problem, kvm_vcpus
 
@@ -90,7 +91,10 @@ class Qemu:
             argv=arguments(machine, host_arch()),
             output=place.vmm_log,
             stale=(socket(place),),
-            power_button=Qmp(socket(place), "system_powerdown").shell(),
+            # A guest that is paused, or sleeps, feels no button; to one that runs the first two change nothing.
+            power_button=presses(
+                *(Qmp(socket(place), command) for command in ("cont", "system_wakeup", "system_powerdown"))
+            ),
             made=(_console(place)[0],),
         )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from virshle.errors import ConfigError
 from virshle.exec import Command, find_program, run
 from virshle.exec.process import BEGIN_SECONDS
-from virshle.vmm.driver import Machine
+from virshle.exec.run import signal_name
+from virshle.vmm.driver import Machine, Place
 
 _BOOTED = Path("/run/systemd/system")
 _DEVICES = ("kvm", "net/tun", "vhost-net", "vhost-vsock", "userfaultfd")
@@ -56,7 +58,36 @@ def unit_folder(unit: str) -> Path | None:
     """The folder of the VM that a unit runs; none where it does not say. Raises HostError."""
     show = ("systemctl", "show", "--property=WorkingDirectory", "--value", f"{unit}.service")
     said = run(Command(show)).stdout.strip()
-    return Path(said) if said else None
+    # An exclamation mark where the folder may be missing (systemd: src/core/dbus-execute.c).
+    return Path(said.removeprefix("!")) if said else None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the main process of a unit ended. One of the two is there."""
+
+    signal: str = ""
+    """SIGKILL, say."""
+    code: int = 0
+
+
+def ended(unit: str, folder: Path) -> Ended | None:
+    """None where systemd does not know, or where its process ended well, or where it is a unit of another VM. Anybody
+    may ask it."""
+    if find_program("systemctl") is None:
+        return None
+    show = ("systemctl", "show", "--property=WorkingDirectory,ExecMainCode,ExecMainStatus", f"{unit}.service")
+    told = dict(line.partition("=")[::2] for line in run(Command(show), check=False).stdout.splitlines())
+    code, status = told.get("ExecMainCode", ""), told.get("ExecMainStatus", "")
+    if told.get("WorkingDirectory", "").removeprefix("!") != str(folder) or not status.isdecimal():
+        return None
+    if code in _BY_SIGNAL:
+        return Ended(signal=signal_name(int(status)))
+    return Ended(code=int(status)) if status != "0" else None
+
+
+_BY_SIGNAL = ("2", "3")
+"""CLD_KILLED and CLD_DUMPED (waitid(2)); 1, CLD_EXITED, has an exit code."""
 
 
 def unit_process(unit: str) -> int | None:
@@ -75,18 +106,16 @@ def start_unit(machine: Machine) -> Command:
         "Type=exec",
         f"User={launch.user}",
         f"Group={launch.user}",
-        "KillMode=mixed",
+        *_end(place),
         "UMask=0077",
         "OOMPolicy=continue",
         "OOMScoreAdjust=-200",
         "TasksMax=infinity",
         "LimitNOFILE=65536",
         "LimitMEMLOCK=infinity",
-        f"WorkingDirectory={place.folder}",
-        f"ExecStartPost=/bin/sh {_quoted(place.script)} began $MAINPID",
-        f"ExecStop=/bin/sh {_quoted(place.script)} stop",
+        f"WorkingDirectory=-{place.folder}",
+        f"ExecStartPost=/bin/sh {_quoted(place.script)} began",
         f"TimeoutStartSec={BEGIN_SECONDS}",
-        f"TimeoutStopSec={STOP_SECONDS}",
         "After=openvswitch-switch.service",
         *_sandbox(machine),
     ]
@@ -108,6 +137,29 @@ def start_unit(machine: Machine) -> Command:
     )
 
 
+_MOVED = "cd /proc/`printenv MAINPID`/cwd 2>/dev/null && [ -e vmm.sh ] || exit 0; exec /bin/sh ./vmm.sh stop"
+"""A VMM's working folder is its VM's, wherever that was moved to. Without a dollar: systemd 257 writes each one twice
+into the file of a transient unit, and reads that at a daemon-reload."""
+
+
+def _end(place: Place) -> list[str]:
+    """No failure of what presses the power button is a power cut: systemd waits until the time is over.
+
+    Until then it sends no signal by which a VMM ends (KillSignal); then SIGTERM, at which a VMM writes out what it
+    holds. passt gets SIGTERM too, and at once when its VMM is gone (systemd.kill(5): mixed, FinalKillSignal).
+    """
+    return [
+        f"ExecStop=-/bin/sh {_quoted(place.script)} stop",
+        f'ExecStop=-/bin/sh -c "{_MOVED}"',
+        f"TimeoutStopSec={STOP_SECONDS}",
+        "TimeoutStopFailureMode=kill",
+        "TimeoutStartFailureMode=kill",
+        "KillMode=mixed",
+        "KillSignal=SIGCONT",
+        "FinalKillSignal=SIGTERM",
+    ]
+
+
 def _sandbox(machine: Machine) -> list[str]:
     """No capability, few devices, and of the host's files only its own to write; other VMs' are not even there."""
     folder, run = machine.place.folder, machine.place.run
@@ -120,12 +172,13 @@ def _sandbox(machine: Machine) -> list[str]:
         "ProtectHome=tmpfs",
         "PrivateTmp=yes",
         f"TemporaryFileSystem={_quoted(folder.parent)}:ro {_quoted(run.parent)}:ro",
-        f"BindPaths={_quoted(folder)} {_quoted(run)}",
+        # A dash: one that was moved since must not keep the unit from being stopped.
+        f"BindPaths={_quoted(folder, '-')} {_quoted(run, '-')}",
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_VSOCK",
     ]
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: Path, before: str = "") -> str:
     """One word (systemd.syntax(7), "Quoting"; by D-Bus, a % is itself). Raises ConfigError for characters that are read
     once more than others are: a colon ends the path of a file system, a dollar begins a variable of a command."""
     text = str(path)
@@ -134,4 +187,4 @@ def _quoted(path: Path) -> str:
             f"no unit of systemd can have {text!r} in it: {hit[0]!r} means something else there",
             hint="keep the VMs elsewhere: VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR",
         )
-    return '"' + text.replace('"', r"\"") + '"'
+    return f'"{before}' + text.replace('"', r"\"") + '"'

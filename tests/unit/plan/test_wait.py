@@ -104,6 +104,28 @@ def test_it_is_not_waited_longer_than_was_asked_for(clock: Clock) -> None:
     assert clock.now < 105
 
 
+@dataclass
+class _TrueAt:
+    """Holds from a moment on; the look at one of its parts takes as long as it may, as where a server does not answer,
+    and the other part was looked at before."""
+
+    moment: float
+    clock: Clock
+
+    def shell(self) -> str:
+        return "true"
+
+    def holds(self, patience: float = 2) -> bool:
+        now = self.clock.now
+        self.clock.now += patience
+        return now >= self.moment
+
+
+@pytest.mark.parametrize("timeout", [1, 5, 100])
+def test_what_came_true_while_the_last_answer_was_waited_for_counts(timeout: float, clock: Clock) -> None:
+    wait(Wait("it", _TrueAt(timeout - 0.001, clock), timeout=timeout))
+
+
 def test_the_tails_of_its_logs_are_shown(tmp_path: Path) -> None:
     log = tmp_path / "vmm.log"
     log.write_bytes(b"".join(b"line %d\n" % n for n in range(30)) + b"\x1b[2J\xff\n")

@@ -36,7 +36,7 @@ def look(node: Node, host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "vhost-vsock").touch()
     host.answers["stat"] = "xfs\n"
     host.have_cloud_hypervisor()
-    host.have("curl")
+    host.have("curl", "qemu-img")
     return lambda: {check.name: check for check in examine(node)}
 
 

@@ -171,6 +171,40 @@ def test_a_stopped_ones_port_is_free_and_a_running_ones_its_own(
     assert "hostfwd=tcp:127.0.0.1:22002-:22" in _script(node)
 
 
+def test_it_says_how_to_enter_to_watch_and_to_stop_it(
+    node: Node, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start_module, "choose_port", lambda uuid: 22001)
+    place = node.place(_put(layout).uuid)
+    text = _script(node)
+    ways = re.findall(r"^# (To .*?): (.*)", text, re.MULTILINE)
+    enter, watch, end = (shlex.split(command) for _, command in ways)
+    assert enter[:3] == ["ssh", "-F", "none"]  # nobody's configuration leads elsewhere
+    assert {"-p", "22001", "root@127.0.0.1", str(layout.keys / "id_ed25519")} <= set(enter)
+    assert watch == ["tail", "-f", str(place.console_log)]
+    assert end == [str(place.script), "stop"]
+    # Who runs it is told the same.
+    told = [step.words[1] for step in _steps(text)[-4:-1]]
+    assert [line.partition(": ")[2] for line in told] == [command for _, command in ways]
+
+
+def test_by_vsock_where_it_has_no_net(
+    node: Node, layout: Layout, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.have_cloud_hypervisor()
+    _put(layout, nets=[], hypervisor="cloud-hypervisor")
+    (enter,) = re.findall(r"^# To enter it.*?: (.*)", _script(node), re.MULTILINE)
+    words = shlex.split(enter)
+    assert words[-1] == "root@web"
+    assert any(word.startswith("ProxyCommand=") for word in words)
+
+
+def test_where_there_is_no_way_in_none_is_told(node: Node, layout: Layout) -> None:
+    _put(layout, nets=[])
+    assert "# To enter it" not in _script(node)
+    assert "# To stop it" in _script(node)
+
+
 def test_without_a_net_there_is_no_port(node: Node, layout: Layout) -> None:
     _put(layout, nets=[])
     text = _script(node)
@@ -226,7 +260,7 @@ def test_where_there_is_no_unit_to_forget_it_goes_on(
     """The script ends at the first command that fails, and systemctl fails there."""
     monkeypatch.setattr(account, "check_way", lambda *_, **__: None)
     _put(layout)
-    lines = _script(node).splitlines()
+    lines = _HEREDOC.sub("\n", _script(node)).splitlines()
     (forgotten,) = (line for line in lines if "reset-failed" in line)
     assert forgotten.endswith(" sh virshle-vm-web.service || [[ $? =~ ^(0|1)$ ]]")
     # Of no other command is a failure overlooked.

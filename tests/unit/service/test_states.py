@@ -45,7 +45,7 @@ def test_a_vmm_that_died_has_crashed_and_its_last_words_are_told(qemu_web: Entry
     host.die()
     shown = _shown(node)
     assert (shown.state, shown.ssh) == ("crashed", None)
-    assert shown.problem == "its VMM died; it said last: out of memory"
+    assert shown.problem == "its VMM died; its log ends with: out of memory"
     found = details(node, qemu_web)
     assert found["log"] == ["started", "out of memory"]
     assert (found["run"]["hypervisor"], found["run"]["pid"]) == ("qemu", None)

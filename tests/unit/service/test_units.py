@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from virshle.errors import ConflictError, HostError
+from virshle.errors import ConfigError, ConflictError, HostError
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.show import row
@@ -66,6 +66,23 @@ def test_where_systemd_runs_it_is_a_unit(systemd: None, web: Entry, node: Node, 
     assert row(node, web).state == "running"
 
 
+def test_what_systemd_could_not_shut_down_is_not_started(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    """A host that goes down would cut its power."""
+    (host.programs / "socat").unlink()
+    with pytest.raises(ConfigError, match="socat is not on this machine") as caught:
+        start(node, web)
+    assert "apt-get install socat" in caught.value.hint
+    assert host.launches == []
+    host.have("perl")
+    start(node, web)
+    assert row(node, web).state == "running"
+
+
+def test_without_systemd_nobody_is_to_press_it(web: Entry, node: Node, host: FakeHost) -> None:
+    (host.programs / "socat").unlink()
+    start(node, web)
+
+
 def test_a_unit_that_failed_is_in_nobodys_way(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
     """systemd keeps it with its reason, and makes no other of its name until it is forgotten."""
     start(node, web)
@@ -74,6 +91,46 @@ def test_a_unit_that_failed_is_in_nobodys_way(systemd: None, web: Entry, node: N
     assert UNIT in host.units
     start(node, web)
     assert row(node, web).state == "running"
+
+
+KILLED = "its VMM was killed by SIGKILL: by somebody, or by the kernel for want of memory"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        (2, 9, f"{KILLED} (journalctl -u {UNIT} says which)"),
+        (2, 31, "its VMM was killed by SIGSYS; its log ends with: warning: old"),
+        (3, 6, "its VMM was killed by SIGABRT; its log ends with: warning: old"),
+        (2, 64, "its VMM was killed by SIGRTMAX; its log ends with: warning: old"),
+        (2, 40, "its VMM was killed by signal 40; its log ends with: warning: old"),
+        (1, 1, "its VMM ended with exit code 1; its log ends with: warning: old"),
+        (1, 0, "its VMM died; its log ends with: warning: old"),
+        (0, 0, "its VMM died; its log ends with: warning: old"),
+    ],
+)
+def test_systemd_says_how_a_vmm_ended(
+    code: int, status: int, said: str, systemd: None, web: Entry, node: Node, host: FakeHost
+) -> None:
+    """As `systemctl show` of systemd 252 and 257 prints it, in any order."""
+    start(node, web)
+    with (web.folder / "log/vmm.log").open("a") as log:
+        log.write("warning: old\n")
+    _crash(web, host)
+    host.answers["systemctl"] = f"ExecMainCode={code}\nExecMainStatus={status}\nWorkingDirectory=!{web.folder}\n"
+    assert row(node, web).problem == said
+
+
+@pytest.mark.parametrize("answer", ["", "?", "WorkingDirectory=/another\nExecMainCode=2\nExecMainStatus=9\n"])
+def test_what_systemd_says_of_another_vm_or_not_at_all_is_not_taken(
+    answer: str, systemd: None, web: Entry, node: Node, host: FakeHost
+) -> None:
+    start(node, web)
+    _crash(web, host)
+    host.answers["systemctl"] = answer
+    assert row(node, web).problem == "its VMM died and said nothing"
+    (host.programs / "systemctl").unlink()
+    assert row(node, web).problem == "its VMM died and said nothing"
 
 
 def test_a_unit_that_runs_for_another_is_not_taken(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:

@@ -187,7 +187,15 @@ def test_its_process_tells_name_and_uuid(place: Place) -> None:
     assert str(make_vm().uuid) in words
     assert f"path={place.run / 'ch.sock'}" in vmm.argv
     assert vmm.output == place.console_log  # serial port and stdout are one
-    assert vmm.power_button == Http(place.run / "ch.sock", "vm.power-button").shell()
+
+
+def test_its_power_button_is_felt_by_a_guest_that_was_paused(place: Place) -> None:
+    said = [shlex.split(line) for line in CH.vmm(_machine(place)).power_button.split("; ")]
+    assert [words[:2] for words in said] == [["send", "ch.sock"]] * 2
+    wire = [words[2].encode().decode("unicode_escape") for words in said]
+    assert wire == [
+        f"PUT /api/v1/{endpoint} HTTP/1.1\r\nHost: localhost\r\n\r\n" for endpoint in ("vm.resume", "vm.power-button")
+    ]
 
 
 def test_nothing_of_an_earlier_run_is_taken_for_this_ones(place: Place) -> None:

@@ -175,12 +175,13 @@ def test_the_lock_is_taken_before_anything_is_touched_and_the_record_is_written_
     parts += ['echo "$$ $boot $token" >"$record"', "exec /bin/vmm -x"]
     positions = [text.index(part) for part in parts]
     assert positions == sorted(positions)
-    assert "( helper one ) 9>&- ||" in text  # which must not hold the record when the VMM is gone
+    assert "( helper one ) 8>&- 9>&- ||" in text  # which must not hold the record when the VMM is gone
     assert "9>&-" not in text[text.index("exec /bin/vmm") :]  # and the VMM must
 
 
 def test_a_stop_presses_the_button_of_its_driver(place: Place) -> None:
     text = _script(place)
+    assert "press() {\n\tpress it\n}\n" in text
     stop = text[text.index("\nstop)") :]
-    assert stop.index("flock --shared --nonblock") < stop.index("press it || exit")
-    assert stop.count("press it") == 2  # a guest that was still booting felt nothing
+    assert stop.index("flock --shared --nonblock") < stop.index("press &&")
+    assert stop.count("\tpress") == 2  # a guest that was still booting felt nothing

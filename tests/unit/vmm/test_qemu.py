@@ -241,8 +241,17 @@ def test_its_process_is_the_whole_command_line() -> None:
     assert vmm.argv == arguments(machine, host_arch())
     assert vmm.output == machine.place.vmm_log
     assert vmm.stale == (machine.place.run / "qmp.sock",)
-    assert vmm.power_button == Qmp(machine.place.run / "qmp.sock", "system_powerdown").shell()
     assert vmm.helpers == ()
+
+
+def test_its_power_button_is_felt_by_a_guest_that_was_paused_or_sleeps() -> None:
+    said = [shlex.split(line) for line in Qemu().vmm(_machine(make_vm())).power_button.split("; ")]
+    assert [words[:2] for words in said] == [["send", "qmp.sock"]] * 3
+    lines = [words[2].encode().decode("unicode_escape").splitlines() for words in said]
+    assert lines == [
+        ['{"execute":"qmp_capabilities"}', json.dumps({"execute": command})]
+        for command in ("cont", "system_wakeup", "system_powerdown")
+    ]
 
 
 def test_it_has_begun_when_it_answers_and_has_failed_when_it_is_gone() -> None:

@@ -122,7 +122,9 @@ def test_where_systemd_is_not_ours_to_ask_there_are_no_units(host: FakeHost) -> 
     assert host.calls == []
 
 
-@pytest.mark.parametrize(("said", "folder"), [("/s/vm/u\n", Path("/s/vm/u")), ("\n", None)])
+@pytest.mark.parametrize(
+    ("said", "folder"), [("!/s/vm/u\n", Path("/s/vm/u")), ("/s/vm/u\n", Path("/s/vm/u")), ("\n", None)]
+)
 def test_a_unit_says_whose_folder_it_works_in(said: str, folder: Path | None, host: FakeHost) -> None:
     host.answers["systemctl"] = said
     assert unit_folder("virshle-vm-web") == folder
@@ -137,15 +139,33 @@ def test_its_script_finds_the_programs_that_virshle_finds() -> None:
 
 def test_a_unit_waits_for_its_record_and_is_stopped_by_the_power_button() -> None:
     properties = _properties(_machine())
-    assert [_words(line) for line in properties["ExecStartPost"]] == [
-        ["/bin/sh", "/s/vm/u/vmm.sh", "began", "$MAINPID"]
-    ]
-    assert [_words(line) for line in properties["ExecStop"]] == [["/bin/sh", "/s/vm/u/vmm.sh", "stop"]]
+    assert [_words(line) for line in properties["ExecStartPost"]] == [["/bin/sh", "/s/vm/u/vmm.sh", "began"]]
+    first, again = (_words(line) for line in properties["ExecStop"])
+    assert first == ["-/bin/sh", "/s/vm/u/vmm.sh", "stop"]
+    # Where the VM's folder was moved, its VMM works in it still.
+    assert again[:2] == ["-/bin/sh", "-c"]
+    assert "cd /proc/`printenv MAINPID`/cwd" in again[2]
+    assert again[2].endswith("exec /bin/sh ./vmm.sh stop")
+    # A daemon-reload reads the file of the unit, in which systemd has doubled each dollar once more.
+    assert not [line for name in ("ExecStop", "ExecStartPost") for line in properties[name] if "$" in line]
     # A busy host takes its time, and systemd gives up first, with a reason.
     assert int(properties["TimeoutStartSec"][0]) >= 300
     assert start_unit(_machine()).timeout > int(properties["TimeoutStartSec"][0])
     assert properties["TimeoutStopSec"] == [str(systemd.STOP_SECONDS)]
     assert properties["KillMode"] == ["mixed"]  # its network's process goes last
+
+
+def test_no_failure_of_the_power_button_is_a_power_cut() -> None:
+    """systemd sends KillSignal as soon as what ExecStop says has ended, whether that helped or not
+    (systemd.service(5)), and FinalKillSignal when the time is over, or to what a VMM leaves behind."""
+    properties = _properties(_machine())
+    assert properties["KillSignal"] == ["SIGCONT"]
+    assert properties["TimeoutStopFailureMode"] == properties["TimeoutStartFailureMode"] == ["kill"]
+    assert properties["FinalKillSignal"] == ["SIGTERM"]  # which passt and a VMM listen to
+    # Neither is a folder that was moved a failure, nor a failure the end of trying.
+    assert all(_words(line)[0].startswith("-") for line in properties["ExecStop"])
+    assert all(word.startswith("-") for word in _words(*properties["BindPaths"]))
+    assert properties["WorkingDirectory"][0].startswith("-")
 
 
 def test_it_has_no_privilege_and_only_its_own_to_write() -> None:
@@ -157,8 +177,8 @@ def test_it_has_no_privilege_and_only_its_own_to_write() -> None:
     assert properties["ProtectSystem"] == ["strict"]
     assert properties["UMask"] == ["0077"]
     assert _words(*properties["TemporaryFileSystem"]) == ["/s/vm:ro", "/r/vm:ro"]
-    assert _words(*properties["BindPaths"]) == ["/s/vm/u", "/r/vm/u"]
-    assert properties["WorkingDirectory"] == ["/s/vm/u"]
+    assert _words(*properties["BindPaths"]) == ["-/s/vm/u", "-/r/vm/u"]
+    assert properties["WorkingDirectory"] == ["-/s/vm/u"]
     assert all(line.startswith("/dev/") and line.endswith(" rw") for line in properties.get("DeviceAllow", []))
 
 
@@ -166,11 +186,11 @@ def test_it_has_no_privilege_and_only_its_own_to_write() -> None:
 def test_odd_paths_stay_paths(odd: str) -> None:
     folder, run = f"/s/{odd}/vm/u", f"/r/{odd}/vm/u"
     properties = _properties(_machine(folder, run))
-    assert _words(*properties["ExecStartPost"]) == ["/bin/sh", f"{folder}/vmm.sh", "began", "$MAINPID"]
-    assert _words(*properties["ExecStop"]) == ["/bin/sh", f"{folder}/vmm.sh", "stop"]
+    assert _words(*properties["ExecStartPost"]) == ["/bin/sh", f"{folder}/vmm.sh", "began"]
+    assert _words(properties["ExecStop"][0]) == ["-/bin/sh", f"{folder}/vmm.sh", "stop"]
     assert _words(*properties["TemporaryFileSystem"]) == [f"/s/{odd}/vm:ro", f"/r/{odd}/vm:ro"]
-    assert _words(*properties["BindPaths"]) == [folder, run]
-    assert properties["WorkingDirectory"] == [folder]  # one path to systemd, never words
+    assert _words(*properties["BindPaths"]) == [f"-{folder}", f"-{run}"]
+    assert properties["WorkingDirectory"] == [f"-{folder}"]  # one path to systemd, never words
     assert start_unit(_machine(folder, run)).argv[-2:] == (f"{folder}/vmm.sh", "run")
 
 
