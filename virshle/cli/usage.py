@@ -52,7 +52,6 @@ _SIZE = "a template says it: v template ls lists them, docs/templates.md says ho
 _OPTIONS = {
     **dict.fromkeys(("--memory", "--mem", "--ram", "--cpus", "--cpu", "--vcpu", "--disk", "--image", "--net"), _SIZE),
     **dict.fromkeys(("--network", "-m", "-d"), _SIZE),
-    "--cloud-init": "users and their keys: -u FILE",
     "--peer": "there are no other nodes yet; ssh HOST v ... works on another",
     "--attach": "v console VM",
     "--fresh": "a VM keeps its disk: v create another",
@@ -92,6 +91,7 @@ def _of_option(error: click.NoSuchOption, path: str) -> str:
         return f"{path} --format {_FORMAT[name]}"
     if name in _OPTIONS and path.split()[-1] in ("create", "run", "start", "ls"):
         return _OPTIONS[name]
-    bare = {word.lstrip("-"): word for word in options}
+    # One letter looks like any other.
+    bare = {word.lstrip("-"): word for word in options if word.startswith("--")} if name.startswith("--") else {}
     close = [bare[word] for word in near(name.lstrip("-"), bare)]
     return f"did you mean {' or '.join(close)}?" if close else ""

@@ -343,10 +343,14 @@ def test_what_is_no_image_is_refused_when_it_is_built_and_when_it_is_used(
 ) -> None:
     (nix.store / "disk.raw").unlink()
     make(nix.store / "disk.raw")
-    for use in (build, image_source):
-        with pytest.raises(ConfigError, match=f"image 'flake' is no image: .*{why}"):
-            use(node, "flake")
+    refused = f"image 'flake' is no image: .*{why}"
+    with pytest.raises(ConfigError, match=refused):
+        build(node, "flake")
     assert read_record(layout.image("flake")) is None
+    # An earlier virshle did not refuse to build it.
+    image_link(layout.image("flake")).symlink_to(nix.store)
+    with pytest.raises(ConfigError, match=refused):
+        image_source(node, "flake")
 
 
 def test_a_build_that_was_interrupted_before_its_record_is_not_taken_for_the_old_source(

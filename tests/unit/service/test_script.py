@@ -180,7 +180,8 @@ def test_it_says_how_to_enter_to_watch_and_to_stop_it(
     ways = re.findall(r"^# (To .*?): (.*)", text, re.MULTILINE)
     enter, watch, end = (shlex.split(command) for _, command in ways)
     assert enter[:3] == ["ssh", "-F", "none"]  # nobody's configuration leads elsewhere
-    assert {"-p", "22001", "root@127.0.0.1", str(layout.keys / "id_ed25519")} <= set(enter)
+    key = f'IdentityFile="{layout.keys / "id_ed25519"}"'
+    assert {"-p", "22001", "HostName=127.0.0.1", key, "root", "web"} <= set(enter)
     assert watch == ["tail", "-f", str(place.console_log)]
     assert end == [str(place.script), "stop"]
     # Who runs it is told the same.
@@ -195,7 +196,9 @@ def test_by_vsock_where_it_has_no_net(
     _put(layout, nets=[], hypervisor="cloud-hypervisor")
     (enter,) = re.findall(r"^# To enter it.*?: (.*)", _script(node), re.MULTILINE)
     words = shlex.split(enter)
-    assert words[-1] == "root@web"
+    assert words[-3:] == ["-l", "root", "web"]
+    # Of virshle's files it needs none.
+    assert not [word for word in words if "dial.py" in word]
     assert any(word.startswith("ProxyCommand=") for word in words)
 
 
