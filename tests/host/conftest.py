@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.host import Host
+from tests.host.script import Script, made
 
 
 def pytest_configure() -> None:
@@ -79,3 +80,21 @@ def small_disk(bare: Host) -> Iterator[Callable[[str], Path]]:
     yield mount
     for folder in mounted:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """That another user may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def vm(folder: Path) -> Iterator[Script]:
+    vm = made(folder)
+    vm.write()
+    yield vm
+    with suppress(AssertionError, ProcessLookupError):
+        os.kill(vm.pid, signal.SIGKILL)

@@ -185,7 +185,7 @@ def test_disk_path_that_leaves_its_folder(bare: Host) -> None:
 def test_state_that_cannot_be_written(bare: Host) -> None:
     one_image(bare)
     bare.state.write_text("a file")
-    said = refused(bare, 6, "create", "-t", "plain", "web")
+    said = refused(bare, 3, "create", "-t", "plain", "web")
     assert str(bare.state) in said
 
 
