@@ -130,7 +130,7 @@ def test_the_started_command_line_starts_it_by_hand(host: Host) -> None:
     host.v("create", "-t", "tiny", "web", "--start", "--wait")
     host.v("stop", "web")
     lines = host.v("logs", "web", "--commands").stdout.splitlines()
-    command = next(line for line in reversed(lines) if line.startswith("sh -c 'setsid "))
+    command = next(line for line in reversed(lines) if line.startswith("sh -c 'cd / || exit; setsid "))
     subprocess.run(["bash", "-c", command], check=True, timeout=60)
     assert host.ls()[0]["state"] == "running"
     deadline = time.monotonic() + 300
