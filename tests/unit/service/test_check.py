@@ -223,7 +223,7 @@ def _shared_sockets(scene: Scene) -> None:
 
 
 _STATE: dict[str, tuple[Callable[[Scene], object], str, str]] = {
-    "a definition that is broken": (_break, "db is broken: vm.json: it is no JSON", "VM db"),
+    "a definition that is broken": (_break, "db is broken: vm.json: it is not JSON", "VM db"),
     "a VM that is lost": (_lose, "vm.json cannot be read: No such file", "VM db"),
     "one of a newer virshle": (_newer, f"vm.json has schema {VERSION + 1}, made by a newer virshle", "VM db"),
     "a name twice": (_copy, "its name db is that of ", "VM db"),

@@ -93,7 +93,7 @@ def test_broken_vms_and_leftovers_are_told(look: Look, layout: Layout) -> None:
     layout.staged(uuid_of("left")).mkdir()
     found = look()
     assert found["VM bad"].ok == "no"
-    assert "it is no JSON" in found["VM bad"].found
+    assert "it is not JSON" in found["VM bad"].found
     assert found["VMs"].found == "1 whole, 0 of them running"
     assert found["leftover"].ok == "limited"
     assert {name for name, check in found.items() if check.area == "state"} == {"VM bad", "VMs", "leftover"}
@@ -186,7 +186,7 @@ def test_a_broken_configuration_is_one_line_and_the_rest_goes_on(node: Node, loo
     found = {check.name: check for check in examine(Node(node.paths))}
     assert found.keys() == before | {"configuration"}
     assert [name for name, check in found.items() if check.ok == "no"] == ["configuration"]
-    assert "is no valid TOML" in found["configuration"].found
+    assert "is not valid TOML" in found["configuration"].found
     assert "v config check" in found["configuration"].remedy
 
 

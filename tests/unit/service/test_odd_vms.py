@@ -33,7 +33,7 @@ def broken(web: Entry, node: Node, guest: Guest, layout: Layout) -> Entry:
 def test_a_broken_vm_that_runs_is_shown_and_can_be_stopped(broken: Entry, node: Node, guest: Guest) -> None:
     shown = show.row(node, broken)
     assert (shown.name, shown.state) == ("web", "running")
-    assert (shown.problem or "").startswith("broken, and it runs: vm.json: it is no JSON")
+    assert (shown.problem or "").startswith("broken, and it runs: vm.json: it is not JSON")
     run = show.details(node, broken)["run"]
     assert (run["hypervisor"], run["pid"]) == ("qemu", os.getpid())
     assert may_be_stopped(node, broken)

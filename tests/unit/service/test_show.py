@@ -73,7 +73,7 @@ def test_a_broken_one_shows_its_problem(node: Node, layout: Layout) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
     shown = row(node, node.store.find("bad"))
     assert (shown.id, shown.name, shown.state, shown.vcpu, shown.image) == (None, "bad", "broken", None, None)
-    assert "it is no JSON" in (shown.problem or "")
+    assert "it is not JSON" in (shown.problem or "")
     assert details(node, node.store.find("bad"))["folder"] == str(layout.vm(uuid_of("bad")))
 
 
