@@ -52,12 +52,12 @@ def test_the_vmm_says_in_which_state_it_is(status: str, state: str, running: Non
 def test_one_that_was_stopped_by_no_user_says_why_and_what_to_do(running: None, node: Node, guest: Guest) -> None:
     guest.status = "io-error"
     entry = node.store.find("web")
-    told = "QEMU stopped it at a disk of the host that is full or fails; make room (df -h), then: v resume web"
+    told = "QEMU paused it: a disk of the host is full or fails; make room (df -h), then: v resume web"
     assert row(node, entry).problem == details(node, entry)["problem"] == told
     guest.status = "paused"
     assert row(node, entry).problem is None
     guest.status = "guest-panicked"
-    assert row(node, entry).problem == "its guest panicked, and QEMU stays; to end that: v stop --force web"
+    assert row(node, entry).problem == "its guest panicked, but QEMU still runs; to end it: v stop --force web"
 
 
 def test_one_whose_vmm_does_not_answer_says_so(running: None, node: Node, guest: Guest) -> None:
