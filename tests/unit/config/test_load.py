@@ -322,5 +322,5 @@ def test_a_byte_order_mark_is_skipped(paths: Paths) -> None:
 def test_a_fifo_is_no_configuration_and_is_not_waited_for(paths: Paths) -> None:
     paths.config.unlink(missing_ok=True)
     os.mkfifo(paths.config)
-    with pytest.raises(ConfigError, match="it is a FIFO, and no file"):
+    with pytest.raises(ConfigError, match="it is a FIFO, not a file"):
         load(paths)
