@@ -72,7 +72,7 @@ def test_of_a_vm_whose_folder_is_a_link_the_link_alone_is_deleted(
     before = snapshot(linked)
     with pytest.raises(ConflictError, match="link to elsewhere") as refused:
         delete(node, node.store.find("web"))
-    assert "`v delete --force web` removes the link alone" in refused.value.hint
+    assert "`v delete --force web` removes only the link" in refused.value.hint
     with pytest.raises(ConflictError, match="link to elsewhere"):
         start(node, node.store.find("web"))
     assert delete(node, node.store.find("web"), force=True) == "web"

@@ -125,7 +125,7 @@ def test_of_a_copied_vm_the_copy_says_so(node: Node, layout: Layout) -> None:
     put_vm(layout, make_vm("web", 1, uuid=str(uuid_of("copy"))), links=False)
     problems = {shown.uuid: shown.problem for shown in rows(node, node.store.entries())}
     assert problems[str(uuid_of("web"))] is None
-    assert f"is that of {uuid_of('web')}: name it by its uuid" in (problems[str(uuid_of("copy"))] or "")
+    assert f"belongs to VM {uuid_of('web')}: use its uuid to name it" in (problems[str(uuid_of("copy"))] or "")
 
 
 def test_a_folder_that_is_a_link_is_broken(node: Node, layout: Layout, tmp_path: Path) -> None:

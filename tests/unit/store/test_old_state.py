@@ -109,7 +109,7 @@ def test_a_newer_one_is_refused_with_what_to_do(layout: Layout, store: Store) ->
     ) as caught:
         entry.whole()
     assert caught.value.hint == (
-        f"use the virshle that wrote {definition(folder)}, or a newer one; nothing was touched"
+        f"use the virshle that wrote {definition(folder)}, or a newer one; nothing was changed"
     )
     assert look(store).links.steps == []
     assert snapshot(layout.paths.state) == before

@@ -51,7 +51,7 @@ _BROKEN: dict[str, tuple[str | bytes, str]] = {
     "an unknown key": (_json(colour="red"), "vm.json: colour: unknown key"),
     "a path that leaves": (_json(disks=[{"name": "o", "file": "../o", "size": 1}]), "leaves the VM's folder"),
     "newer": (_json(version=4, novel=True), "vm.json has schema 4, made by a newer virshle; this one reads up to 3"),
-    "another's": (_json(uuid=str(uuid_of("other"))), f"vm.json is of another VM: {uuid_of('other')}"),
+    "another's": (_json(uuid=str(uuid_of("other"))), f"vm.json belongs to another VM: {uuid_of('other')}"),
     "huge": (" " * (LARGEST + 1), "too large"),
 }
 
