@@ -1,3 +1,3 @@
-"""virshle: VMs from templates, run as plain VMM processes. docs/ explains how it works."""
+"""virshle: VMs from templates, on bare VMM processes. See docs/ for how it is made."""
 
 __version__ = "0.1.0"

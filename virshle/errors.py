@@ -1,4 +1,4 @@
-"""Every error that a user can see, with its exit code.
+"""Every error a user can meet, with its exit code.
 
 VirshleError             1  unexpected
 ├── UsageError           2  the command line is wrong
@@ -53,14 +53,14 @@ class TimedOutError(VirshleError):
 
 
 ALIKE = 0.6
-"""If this part of two words (1: all of it) is the same, one is seen as a typing error of the other: `vcpus` is similar
-to `vcpu`, and `xxs` is not similar to `nixos`."""
+"""How much of two words must be the same, of 1, for one to be taken for a slip of the other: `vcpus` is `vcpu`, and
+`xxs` is not `nixos`."""
 
 
 def near(word: str, known: Iterable[str], *, alike: float = ALIKE) -> list[str]:
-    """The known words that are similar to `word`, best first: most letters are the same, or all letters are the same in
+    """The known words that look like this one, best first: most of their letters are the same, or all of them in
     another order."""
-    import difflib  # only errors need it
+    import difflib  # only wanted when something went wrong
 
     names = sorted(set(known))
     folded = {name.casefold(): name for name in names}
@@ -71,8 +71,7 @@ def near(word: str, known: Iterable[str], *, alike: float = ALIKE) -> list[str]:
 
 
 def not_found(kind: str, word: str, known: Iterable[str], *, hint: str = "") -> NotFoundError:
-    """The error `no VM named 'wbe'`. The hint has similar names; if there are none and few names are known, all
-    names."""
+    """`no VM named 'wbe'`, with the near matches, or all that there are when they are few."""
     names = sorted(set(known))
     close = near(word, names)
     if close:

@@ -1,7 +1,7 @@
-"""Messages on stderr: notes, warnings, and every host command in the way `set -x` shows it.
+"""What is told on stderr: notes, warnings, and every host command as `set -x` would show it.
 
-Levels, by the number of -v: 1 what is being done, 2 why each step is made, 3 every command and VMM call,
-4 the output of commands and calls. Nothing here goes to stdout: stdout is for data.
+Levels, as counted by -v: 1 what is being done, 2 why each step is made, 3 every command and VMM call,
+4 what they printed. Nothing here goes to stdout: that is for data.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def level() -> int:
 
 
 def drawn(stream: TextIO) -> bool:
-    """True if it is a terminal that can do more than print text: move the cursor, print bold letters."""
+    """Whether it is a terminal that understands more than text: a cursor that moves, bold letters."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def coloured(stream: TextIO) -> bool:
-    """True if colours are allowed. https://no-color.org: NO_COLOR counts if it is not empty."""
+    """https://no-color.org: NO_COLOR counts where it is not empty."""
     return drawn(stream) and not os.environ.get("NO_COLOR")
 
 
@@ -60,7 +60,7 @@ def command(shell: str) -> None:
 
 
 def output(text: str) -> None:
-    """The output of a command (-vvvv)."""
+    """What a command printed (-vvvv)."""
     if _level >= 4 and text.strip():
         _say("  " + printable(text.rstrip()).replace("\n", "\n  "), "2")
 
@@ -71,7 +71,7 @@ def note(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """A problem that does not stop the command. Each warning is printed once per process."""
+    """A problem that stops nothing; said once per process."""
     if text not in _warned:
         _warned.add(text)
         _say(f"warning: {printable(text)}", "33")
@@ -79,26 +79,26 @@ def warn(text: str) -> None:
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, newlines and tabs too, and single surrogates: Python's form of bytes that are not UTF-8."""
+"""And what is no character at all, but a byte of a path that is not UTF-8."""
 
 
 def one_line(text: str) -> str:
-    """Like `printable`, and also with newlines and tabs made visible, so that the text has one line."""
+    """The same, and a name of several lines is none of several lines."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def pasteable(shell: str, *, lines: bool = True) -> str:
-    """A shell command with its control characters made visible, which still means the same. Control characters are
-    always in single quotes (`shlex.quote`), and there bash, zsh and ksh allow $'...'. `lines`: newlines may stay."""
+    """A shell's line whose control characters are visible, and which still is that line: they can only be in single
+    quotes (`shlex.quote`), beside which bash, zsh and ksh have $'...'. `lines`: may be of several lines."""
     return (_CONTROL if lines else _LINES).sub(_quoted, shell)
 
 
 def _quoted(hit: re.Match[str]) -> str:
     code = ord(hit[0])
-    # A byte that is not UTF-8 becomes U+DC00 plus its value in Python (PEP 383).
+    # Of a byte that is no UTF-8 Python makes U+DC00 and its value (PEP 383).
     return f"'$'\\u{code:04x}''" if 0x7F < code < 0x100 else f"'$'\\x{code & 0xFF:02x}''"
 
 
 def printable(text: str) -> str:
-    """The text with its control characters made visible, so that a name or a log line cannot control the terminal."""
+    """Control characters made visible, so that a name or a log line cannot drive the terminal."""
     return _CONTROL.sub(lambda hit: f"\\x{ord(hit[0]) & 0xFF:02x}", text)

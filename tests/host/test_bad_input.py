@@ -104,7 +104,7 @@ def test_image_that_is_no_file(bare: Host) -> None:
     os.mkfifo(bare.folder / "fifo")
     for path in (bare.folder / "fifo", Path("/dev/zero"), bare.folder):
         bare.configure(f'{PLAIN}path = "{path}"\n')
-        assert "no regular file" in refused(bare, 3, "create", "-t", "plain")
+        assert "not a regular file" in refused(bare, 3, "create", "-t", "plain")
 
 
 def test_size_smaller_than_the_image(bare: Host) -> None:

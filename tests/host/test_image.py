@@ -113,7 +113,7 @@ def test_the_builders_log_is_shown_when_it_fails(bare: Host) -> None:
         ),
         (
             "/bin/mkdir $out; /bin/dd if=/dev/zero of=$out/disk.raw bs=512 count=1; echo > $out/kernel",
-            "has not all of kernel, initrd and cmdline",
+            "has only some of kernel, initrd and cmdline",
         ),
         (": > $out", "truncated"),
         ("printf 'QFI\\\\373' > $out; /bin/dd if=/dev/zero bs=508 count=1 >> $out", "is qcow2"),

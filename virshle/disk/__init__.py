@@ -1,4 +1,4 @@
-"""Disks: looking at what is to be cloned, and the steps that clone and grow it."""
+"""Disks: the checks of a file before it is cloned, and the steps that clone and grow it."""
 
 from virshle.disk.clone import blank, clone, file_system, need_bytes, need_space, shares_blocks
 from virshle.disk.convert import converted_size, from_qcow2

@@ -1,4 +1,4 @@
-"""From qcow2 to raw. qemu-img is always told the format: one that it guessed, a guest could have written."""
+"""Converts qcow2 to raw. qemu-img always gets the format: if it guessed, a guest could have written a false header."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _TIMEOUT, _LOOK = 6 * 3600.0, 600.0
 
 
 def converted_size(source: Path) -> int:
-    """Bytes of data that it has as a raw image, holes left out. Raises ConfigError where it is damaged, HostError."""
-    # What is missing at its end would be read as holes. Clusters that leaked (3) are no harm.
+    """Bytes of data that the raw image will have, without holes. Raises ConfigError if the source is damaged, and
+    HostError."""
+    # qemu-img would read a missing end as holes. Leaked clusters (exit code 3) do no harm.
     checked = run_now(Command(("qemu-img", "check", "-f", "qcow2", str(source)), timeout=_LOOK), check=False)
     if checked.code not in (0, 3):
         said = [f"  {log.printable(line)}" for line in (checked.stderr + checked.stdout).splitlines()[:8]]
@@ -27,11 +28,13 @@ def converted_size(source: Path) -> int:
     try:
         return sum(part["length"] for part in json.loads(result.stdout) if part["data"])
     except (ValueError, KeyError, TypeError) as error:
-        raise HostError(f"qemu-img does not say what is in {source}", hint=f"run it: {shlex.join(argv)}") from error
+        raise HostError(
+            f"qemu-img gave an unexpected answer about {source}", hint=f"run it: {shlex.join(argv)}"
+        ) from error
 
 
 def from_qcow2(source: Path, target: Path, data: int) -> list[Step]:
-    """`data`: bytes, as `converted_size` says. Holes stay holes."""
+    """`data`: bytes, from `converted_size`. Holes stay holes."""
     argv = ("qemu-img", "convert", "-f", "qcow2", "-O", "raw", "--", source, target)
     gauge = Gauge(f"convert {source.name}", (target,), data)
     return [run("convert it to a raw image", *argv, gauge=gauge, timeout=_TIMEOUT)]

@@ -1,4 +1,4 @@
-"""Whether a file is a raw disk image, and a whole one."""
+"""Checks that a file is a complete raw disk image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from virshle.model.units import format_size
 
 SECTOR = 512
 _HEAD = 8192
-"""Bytes of its beginning that say what it is."""
+"""Bytes at the beginning of a file that show its format."""
 _GPT = b"EFI PART"
 _UNPACKED = {
     b"\x1f\x8b": ("gzip", "gunzip -c"),
@@ -23,7 +23,7 @@ _UNPACKED = {
     b"\x5d\x00\x00": ("lzma", "unlzma -c"),
     b"\x04\x22\x4d\x18": ("lz4", "unlz4 -c"),
 }
-"""Of what was packed: how it begins, its name, and what unpacks it."""
+"""Compressed files: how they begin, the name of the format, and the command that unpacks them."""
 _ARCHIVES = {
     (0, b"PK\x03\x04"): ("zip", "unzip"),
     (0, b"7z\xbc\xaf\x27\x1c"): ("7z", "7z x"),
@@ -42,11 +42,12 @@ _FOREIGN = {
     (0, b"WithoutFreeSpace"): ("parallels", "parallels"),
     (0, b"WithouFreSpacExt"): ("parallels", "parallels"),
 }
-"""Of other disk images: where they say what, their name, and qemu-img's (QEMU: block/*.c, the probe of each format)."""
+"""Other disk images: the place and text of their mark, their name, and qemu-img's name (QEMU: block/*.c, the probe
+function of each format)."""
 
 
 def check_image(path: Path) -> int:
-    """Bytes of a raw image. Raises NotFoundError, or ConfigError saying what is wrong with it."""
+    """The size of a raw image, in bytes. Raises NotFoundError, or ConfigError, which says what is wrong with it."""
     size, head, tail = _read(path)
     _check_format(path, head, tail)
     _check_whole(path, head, size)
@@ -54,20 +55,20 @@ def check_image(path: Path) -> int:
 
 
 def _read(path: Path) -> tuple[int, bytes, bytes]:
-    """Its size, its beginning, and its last sector. Raises NotFoundError, ConfigError."""
+    """The size of the file, its beginning, and its last sector. Raises NotFoundError, ConfigError."""
     try:
-        # O_NONBLOCK: opening a FIFO would wait for its writer.
+        # O_NONBLOCK: without it, to open a FIFO would wait for a writer.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotFoundError(f"there is no disk image {path}", hint="check `path` in the template") from None
     except OSError as error:
         raise ConfigError(
-            f"the disk image {path} cannot be read: {error.strerror}", hint=f"look at its permissions: ls -l {path}"
+            f"the disk image {path} cannot be read: {error.strerror}", hint=f"check its permissions: ls -l {path}"
         ) from error
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"the disk image {path} is no regular file", hint="give a raw image file")
+            raise ConfigError(f"the disk image {path} is not a regular file", hint="give a raw image file")
         size = status.st_size
         return size, os.pread(handle, _HEAD, 0), os.pread(handle, SECTOR, max(size - SECTOR, 0))
     finally:
@@ -75,18 +76,19 @@ def _read(path: Path) -> tuple[int, bytes, bytes]:
 
 
 def check_bootable(path: Path) -> None:
-    """Of a raw image. Raises ConfigError where no partition table is on it, neither an MBR nor a GPT."""
+    """The check of a raw image. Raises ConfigError if it has no partition table (MBR or GPT)."""
     _, head, _ = _read(path)
     if head[SECTOR - 2 : SECTOR] != b"\x55\xaa":
         raise ConfigError(
-            f"{path} is no disk that could boot: it has no partition table",
-            hint="give a cloud image, raw or qcow2; unpack a compressed one first",
+            f"{path} cannot boot: it has no partition table",
+            hint="give a cloud image, raw or qcow2; if it is compressed, unpack it first",
         )
 
 
 def is_qcow2(path: Path) -> bool:
-    """Whether it is one that is whole in itself: whoever reads it reads no other file, and needs no key (QEMU:
-    docs/interop/qcow2.txt). Raises NotFoundError, ConfigError."""
+    """True for a complete qcow2 image, false for any other file. Raises ConfigError for a qcow2 image that needs
+    another file or a key (QEMU: docs/interop/qcow2.txt), and for a file that cannot be read; NotFoundError if there is
+    none."""
     _, head, _ = _read(path)
     if not head.startswith(b"QFI\xfb"):
         return False
@@ -95,14 +97,14 @@ def is_qcow2(path: Path) -> bool:
     version, backing, _, _, _, encrypted = struct.unpack_from(">IQIIQI", head, 4)
     if version not in (2, 3):
         raise ConfigError(
-            f"{path} is a qcow image of version {version}, which is not qcow2",
+            f"{path} is a qcow image with version {version}, which is not qcow2",
             hint=f"convert it once: {_convert(path, 'qcow')}",
         )
     (features,) = struct.unpack_from(">Q", head, 72) if version >= 3 else (0,)
     if backing or features & 4:
         raise ConfigError(
-            f"{path} is not whole: the rest of it is in another file, which is not read for it",
-            hint=f"if you trust that too, make it whole: qemu-img convert -O qcow2 {path} WHOLE.qcow2",
+            f"{path} is not complete: a part of it is in another file, and virshle does not read that file",
+            hint=f"if you trust the other file too, put both into one: qemu-img convert -O qcow2 {path} WHOLE.qcow2",
         )
     if encrypted:
         raise ConfigError(f"{path} is encrypted", hint="decrypt it first: qemu-img convert --help")
@@ -113,26 +115,26 @@ def _check_format(path: Path, head: bytes, tail: bytes) -> None:
     if (found := _other_format(path, head, tail)) is not None:
         name, how = found
         raise ConfigError(
-            f"the disk image {path} is {name}, and virshle clones raw ones", hint=f"convert it once: {how}"
+            f"the disk image {path} is {name}, and virshle clones raw images", hint=f"convert it once: {how}"
         )
     first = head[:SECTOR]
     if (b"\n" in first or first[:1] in (b"<", b"{")) and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in first):
         line = first.decode("ascii").strip().partition("\n")[0][:60]
         raise ConfigError(
             f"the disk image {path} is a text: it begins with {line!r}",
-            hint="look at it: what was downloaded may be an error message",
+            hint="look at it: the download may be an error message",
         )
 
 
 def _other_format(path: Path, head: bytes, tail: bytes) -> tuple[str, str] | None:
-    """Its name, and the line that makes a raw image of it."""
+    """The name of the other format, and the command that makes a raw image from the file."""
     for magic, (name, tool) in _UNPACKED.items():
         if head.startswith(magic):
             return name, f"{tool} {quote(str(path))} >{quote(str(_raw(path)))}"
     for (at, magic), (name, tool) in _ARCHIVES.items():
         if head.startswith(magic, at):
             ova = name == "tar" and path.suffix.lower() == ".ova"
-            after = "; then, of the disk that was in it: qemu-img convert -p -f vmdk -O raw DISK.vmdk DISK.raw"
+            after = "; then convert the disk from it: qemu-img convert -p -f vmdk -O raw DISK.vmdk DISK.raw"
             return ("ova", f"tar -xf {quote(str(path))}{after}") if ova else (name, f"{tool} {quote(str(path))}")
     for (at, magic), (name, qemu) in _FOREIGN.items():
         if (tail if at < 0 else head[at:]).startswith(magic):
@@ -152,33 +154,34 @@ def _raw(path: Path) -> Path:
 def _check_whole(path: Path, head: bytes, size: int) -> None:
     if size == 0 or size % SECTOR:
         raise ConfigError(
-            f"the disk image {path} is truncated: {size} bytes are not whole sectors of {SECTOR}",
+            f"the disk image {path} is truncated: {size} bytes is not a multiple of {SECTOR}",
             hint="copy or build it again",
         )
     if not head.startswith(_GPT, SECTOR):
         if head.startswith(_GPT, 4096):
             raise ConfigError(
-                f"the disk image {path} has a partition table for sectors of 4096 bytes, and a VM's disk has {SECTOR}",
+                f"the disk image {path} has a partition table for sectors of 4096 bytes, but a VM's disk has {SECTOR}",
                 hint=f"build it with sectors of {SECTOR} bytes: systemd-repart --sector-size={SECTOR}, for example",
             )
         return
-    # UEFI specification, 5.3.2: the header's copy is in the disk's last sector, which is at offset 32, and the last
-    # sector of a partition is at most that at offset 48.
+    # UEFI specification, 5.3.2: the copy of the header is in the last sector of the disk. Offset 32 has the number of
+    # that sector, and offset 48 has the last sector that a partition can have.
     copy, _, usable = struct.unpack_from("<QQQ", head, SECTOR + 32)
     needed = (max(copy, usable) + 1) * SECTOR
     if needed > size:
         raise ConfigError(
-            f"the disk image {path} is truncated: it has {format_size(size)}, its partition table says "
+            f"the disk image {path} is truncated: it has {format_size(size)}, but its partition table needs "
             f"{format_size(needed)}",
             hint="copy or build it again",
         )
 
 
 def check_size(size: int, image: int, what: str = "") -> None:
-    """A disk is only ever grown. `what`: the disk, for the message. Raises ConfigError."""
+    """Raises ConfigError if the disk is smaller than its image: a disk can only grow. `what`: the disk's name, for the
+    message."""
     if size < image:
         whose = f"{what}: " if what else ""
         raise ConfigError(
             f"{whose}size {format_size(size)} is smaller than its image, which has {format_size(image)}",
-            hint="a disk can only grow: give a larger size, or none",
+            hint="a disk can only grow: give a larger size, or no size",
         )

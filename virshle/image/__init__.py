@@ -1,4 +1,4 @@
-"""Images: what disks are cloned from. Built by Nix into the store, or a file that is there."""
+"""Images: the sources that disks are cloned from. Nix builds an image into its store, or it is an existing file."""
 
 from virshle.image.found import RAW, Built, Record, built, read_record
 from virshle.image.plan import (

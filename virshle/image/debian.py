@@ -1,7 +1,8 @@
-"""The parts of the tiny image as Debian packages, where there is no nixpkgs.
+"""The parts of the tiny image as Debian packages, for a host without nixpkgs.
 
-apt says which they are, where, and with which hash: its lists are signed. Nix fetches them, all but one: busybox,
-which unpacks the others inside Nix and so cannot be unpacked by it. Nothing is installed on the host.
+apt's lists name the packages, their URLs and their hashes. The lists are signed. Nix fetches all packages except
+busybox: in Nix's build, busybox unpacks the other packages, so it must be unpacked before. Nothing is installed on the
+host.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from virshle.plan import Run, Step, Write, run
 
 _PROGRAMS = ("dropbear-bin", "e2fsprogs", "socat")
 _BUSYBOX = "busybox-static"
-# As if nothing were installed or fetched before, so that every library is in the list; without the lock, so that an
-# ordinary user may ask; and with hashes of the kind that all suites have (apt.conf(5)).
+# These options act as if nothing is installed or fetched, so every library is in the list. They take no lock, so an
+# ordinary user can ask. They ask for SHA256, which all suites have (apt.conf(5)).
 _FETCH = ("-o", "Debug::NoLocking=1", "-o", "Acquire::ForceHash=SHA256", "-o", "APT::Sandbox::User=root")
 _ASK = ("-y", *_FETCH, "-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::archives=/nonexistent")
 _URI = re.compile(r"^'(?P<url>\S+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
@@ -40,30 +41,30 @@ def have_apt() -> bool:
 
 
 def update_lists() -> Run:
-    return run("learn what Debian has: apt's lists are empty", "apt-get", "-qq", "update", timeout=600)
+    return run("fetch apt's lists of packages: they are empty", "apt-get", "-qq", "update", timeout=600)
 
 
 def resolve(arch: Arch) -> list[Package] | None:
-    """All that is needed, libraries too; None where apt has no lists yet. Raises HostError."""
+    """All packages that the image needs, with their libraries. None if apt has no lists yet. Raises HostError."""
     kernel = _kernel(arch)
     if kernel is None:
         return None
     asked = _ask("--print-uris", "--no-install-recommends", "install", *_PROGRAMS)
-    # These two without what they depend on: that is for installing them.
+    # These two without their dependencies, which only an installation needs.
     alone = _ask("--print-uris", "download", _BUSYBOX, kernel)
     for answer in (asked, alone):
         if answer.code != 0:
             raise HostError(
-                "apt cannot name the parts of the tiny image",
+                "apt cannot find the packages for the tiny image",
                 details=answer.stderr.splitlines()[-8:],
-                hint="mend apt's sources, then: apt-get update",
+                hint="fix apt's sources, then: apt-get update",
             )
     found = [*_parse(asked.stdout), *_parse(alone.stdout)]
     names = {package.file.partition("_")[0] for package in found}
     if missing := {*_PROGRAMS, _BUSYBOX, kernel} - names:
         raise HostError(
-            f"apt names no place and SHA256 for {', '.join(sorted(missing))}",
-            hint="it must know them from a repository on the network: mend its sources, then: apt-get update",
+            f"apt has no URL and SHA256 for {', '.join(sorted(missing))}",
+            hint="apt must know them from a repository on the network: fix its sources, then: apt-get update",
         )
     return sorted({package.file: package for package in found}.values(), key=lambda package: package.file)
 
@@ -77,7 +78,7 @@ def _parse(text: str) -> list[Package]:
 
 
 def _kernel(arch: Arch) -> str | None:
-    """The kernel that the meta package depends on; apt knows none without its lists."""
+    """The kernel package that the meta package depends on. None if apt has no lists."""
     meta = f"linux-image-cloud-{arch.debian}"
     said = run_now(Command(("apt-cache", "depends", meta)), check=False).stdout
     hit = re.search(r"Depends: (linux-image-\S+)", said)
@@ -85,7 +86,7 @@ def _kernel(arch: Arch) -> str | None:
 
 
 def pin(packages: list[Package]) -> str:
-    """The list by which the same packages, and no others, make the image: what the Nix expression reads."""
+    """The list that the Nix expression reads. It pins the packages: the same list makes the same image."""
     data = [{"url": package.url, "sha256": package.sha256} for package in packages if not _is_busybox(package)]
     return json.dumps(data, indent=1) + "\n"
 
@@ -95,27 +96,27 @@ def _is_busybox(package: Package) -> bool:
 
 
 def parts_steps(packages: list[Package], folder: Path) -> list[Step]:
-    """Makes the folder that the Nix expression is given: parts.json and busybox/bin/busybox."""
+    """Makes the folder for the Nix expression: parts.json and busybox/bin/busybox."""
     busybox = next(package for package in packages if _is_busybox(package))
     staged = folder.with_name(".new-parts")
     unpacked, target = staged / "deb", staged / "busybox" / "bin"
     return [
-        run("drop half of an earlier try", "rm", "-rf", "--", staged),
+        run("remove what an earlier try left", "rm", "-rf", "--", staged),
         run("make a folder for the parts", "mkdir", "-p", unpacked, target),
-        Write("note which Debian packages it is made of", staged / "parts.json", pin(packages)),
+        Write("write the list of Debian packages", staged / "parts.json", pin(packages)),
         run(
             "fetch busybox, which unpacks the others; apt checks it",
             *("env", "-C", str(staged), "apt-get", "-qq", *_FETCH, "download", _name(busybox)),
             timeout=600,
         ),
         run("unpack it", "dpkg-deb", "-x", staged / busybox.file, unpacked),
-        # In /bin up to bookworm, in /usr/bin since.
+        # It is in /bin up to bookworm, and in /usr/bin since then.
         run(
             "take the program",
             *("find", unpacked, "-path", "*/bin/busybox", "-exec", "cp", "--", "{}", target, ";"),
         ),
-        run("drop the old parts", "rm", "-rf", "--", folder),
-        run("put the new ones in place", "mv", "-T", staged, folder),
+        run("remove the old parts", "rm", "-rf", "--", folder),
+        run("put the new parts in place", "mv", "-T", staged, folder),
     ]
 
 

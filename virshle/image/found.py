@@ -1,4 +1,4 @@
-"""What is there of an image: the link to it, and the record beside the link."""
+"""Reads an image's folder: the link to the built image, and the record beside the link."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from virshle.model.vm import Pin
 from virshle.store.layout import image_link
 
 RAW = 'build it raw (NixOS: image.format = "raw"), then: v image build NAME; or convert it: v image import FILE'
-"""What to do about an image of another format."""
+"""The hint for an image in another format."""
 _DISKS = ("disk.raw", "*.raw", "*.img")
 
 
 class Record(Strict):
-    """image.json: what was built or imported, from what, when. For people; the link, or the disk, is what counts."""
+    """image.json: what was built or imported, from what, and when. It is for people: the program uses the link or the
+    disk."""
 
     version: int = 1
     name: str
@@ -29,12 +30,12 @@ class Record(Strict):
     args: dict[str, str] = Field(default_factory=dict)
     store_path: str
     nix: str = ""
-    """The version that built it."""
+    """The version of Nix that built it."""
     built: datetime
     parts: tuple[str, ...] = ()
-    """Names of the packages it was made of, where they did not come from nixpkgs."""
+    """The names of the packages that it was made from, if they did not come from nixpkgs."""
     pin: Pin | None = None
-    """Of a flake."""
+    """The flake that built it, if a flake did."""
     derivation: str | None = None
 
 
@@ -48,7 +49,7 @@ class Built:
     initrd: Path | None = None
     cmdline: str = ""
     takes: frozenset[str] | None = None
-    """What of the seed its guest takes: words of the file `seed` beside the disk; None where that is not said."""
+    """The parts of the seed that its guest uses: the words of the file `seed` beside the disk. None: no such file."""
 
 
 def record_file(folder: Path) -> Path:
@@ -63,7 +64,8 @@ def read_record(folder: Path) -> Record | None:
 
 
 def built(name: str, folder: Path) -> Built | None:
-    """None where it was never built, or its store path is gone. Raises ConfigError where what was built is no image."""
+    """None if the image was never built, or if its store path is gone. Raises ConfigError if the result of the build is
+    not an image."""
     try:
         target = folder / image_link(folder).readlink()
     except OSError:
@@ -76,14 +78,14 @@ def built(name: str, folder: Path) -> Built | None:
     disks = next((found for pattern in _DISKS if (found := sorted(target.glob(pattern)))), [])
     if not disks and (other := sorted(path.name for path in target.glob("*.qcow2"))):
         raise ConfigError(
-            f"image {name!r} is no raw one: {target} has {other[0]}, and virshle clones raw disks",
+            f"image {name!r} is not raw: {target} has {other[0]}, and virshle clones raw disks",
             hint=RAW,
         )
     if len(disks) != 1:
         count = "no disk" if not disks else f"{len(disks)} disks: {', '.join(disk.name for disk in disks)}"
         raise ConfigError(
-            f"image {name!r} is no image: {target} has {count}",
-            hint="it must be one raw file, or a folder with one disk.raw, *.raw or *.img; mend what builds it, then: "
+            f"image {name!r} is not a disk image: {target} has {count}",
+            hint="it must be one raw file, or a folder with one disk.raw, *.raw or *.img; fix its Nix code, then: "
             f"v image build {name}",
         )
     _check_inside(name, target, disks[0])
@@ -91,12 +93,13 @@ def built(name: str, folder: Path) -> Built | None:
 
 
 def _check_inside(name: str, target: Path, path: Path) -> None:
-    """A link could lead to any file of the host's, and the guest would be given it. Raises ConfigError."""
+    """Raises ConfigError if the path leads out of the store: a link could lead to any file of the host, and the guest
+    would get that file."""
     real, store = os.path.realpath(path), os.path.realpath(target.parent)
     if not Path(real).is_relative_to(store):
         raise ConfigError(
-            f"image {name!r} is no image: {path} leads out of {store}, to {real}",
-            hint=f"the file itself must be in the Nix store; mend what builds it, then: v image build {name}",
+            f"image {name!r} is not a disk image: {path} leads out of {store}, to {real}",
+            hint=f"the file itself must be in the Nix store; fix its Nix code, then: v image build {name}",
         )
 
 
@@ -107,14 +110,17 @@ def _with_kernel(name: str, target: Path, disk: Path) -> Built:
         return Built(target, disk)
     if not all(there):
         raise ConfigError(
-            f"image {name!r} is half of one: {target} has not all of kernel, initrd and cmdline",
-            hint="give all three for direct kernel boot, or none to boot by firmware",
+            f"image {name!r} is not complete: {target} has only some of kernel, initrd and cmdline",
+            hint="give all three for direct kernel boot, or none of them to boot with firmware",
         )
     for part in (kernel, initrd, cmdline):
         _check_inside(name, target, part)
     for part in (kernel, initrd):
         if not part.is_file():
-            raise ConfigError(f"image {name!r} is no image: {part} is no regular file", hint="look at what builds it")
+            raise ConfigError(
+                f"image {name!r} is not a disk image: {part} is not a regular file",
+                hint="check the Nix code of the image",
+            )
     return Built(target, disk, kernel, initrd, _cmdline(name, cmdline))
 
 
@@ -125,7 +131,8 @@ def _cmdline(name: str, file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
-            f"image {name!r} is no image: {file} cannot be read: {why}", hint="it is the kernel's command line"
+            f"image {name!r} is not a disk image: {file} cannot be read: {why}",
+            hint="this file must have the kernel's command line",
         ) from error
 
 

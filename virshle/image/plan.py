@@ -1,4 +1,4 @@
-"""What an image is built by, and the steps that build it."""
+"""How an image is built: its recipe, and the steps of the build."""
 
 from __future__ import annotations
 
@@ -21,56 +21,59 @@ from virshle.store.layout import image_link
 
 NIX_FILES = Path(str(resources.files("virshle.image"))) / "tiny"
 _SOURCE = Path(str(resources.files("virshle"))).parent
-"""Of a source tree, the folder with the flake."""
+"""The folder with the flake, if virshle runs from a source tree."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What Nix is given."""
+    """The input of Nix for one image."""
 
     words: Words
     pin: Pin | None = None
     parts: tuple[str, ...] = ()
-    """Names of Debian packages it is made of."""
+    """The names of the Debian packages that it is made from."""
     offline: bool = False
-    """Nothing of it can be had from a binary cache, so none is asked."""
+    """True if no binary cache can have any part of it. Then no cache is asked."""
 
 
 def flake_of(image: ImageConfig, local: Callable[[str], Path]) -> Reference | None:
-    """Of an image that a flake builds. `local` makes a path of the configuration absolute. Raises ConfigError."""
+    """The flake reference of an image. None if no flake builds the image. `local` makes a path in the configuration
+    absolute. Raises ConfigError."""
     if image.nix is not None:
         return reference(image.nix, local, whose=f"image {image.name!r}")
     return own_image("nixos") if image.builtin == "nixos" else None
 
 
 def own_image(name: str) -> Reference:
-    """Of virshle's own flake. Raises ConfigError."""
+    """The reference of an image in virshle's own flake. Raises ConfigError."""
     return reference(f"{own_flake()}#packages.{host_arch().nix}.image-{name}", expand, whose="VIRSHLE_FLAKE")
 
 
 def source_of(image: ImageConfig, local: Callable[[str], Path]) -> str:
-    """What it is built from, the same for every configuration that means the same: what is built is all of theirs.
-    Raises ConfigError."""
+    """The source of the image. It is the same text in every configuration that means the same source, because these
+    configurations share the built image. Raises ConfigError."""
     if image.nix is not None:
         return str(flake_of(image, local))
     return str(local(image.file)) if image.file is not None else image.source
 
 
 def own_flake() -> str:
-    """virshle's: what the Nix package names, or the source tree's. Raises ConfigError where there is neither."""
+    """virshle's own flake: the one that the Nix package names, or the one of the source tree.
+
+    Raises ConfigError if there is neither."""
     if told := os.environ.get("VIRSHLE_FLAKE"):
         return str(full(Path(told))) if told.startswith(".") else told
     if (_SOURCE / "flake.nix").is_file():
         return str(_SOURCE)
     raise ConfigError(
-        "the built-in image 'nixos' is built by virshle's own flake, which came not with this installation",
-        hint="run virshle by Nix, or export VIRSHLE_FLAKE=THE_FOLDER_OF_A_CLONE; "
-        'or name an image of your own: [[image]] name = "nixos", nix = "FLAKE#ATTRIBUTE"',
+        "virshle's own flake builds the built-in image 'nixos', and this installation does not have that flake",
+        hint="run virshle with Nix, or export VIRSHLE_FLAKE=THE_FOLDER_OF_A_CLONE; "
+        'or define your own image: [[image]] name = "nixos", nix = "FLAKE#ATTRIBUTE"',
     )
 
 
 def file_recipe(image: ImageConfig, local: Callable[[str], Path]) -> Recipe:
-    """Of an image that a Nix file builds. Raises ConfigError."""
+    """The recipe of an image that a Nix file builds. Raises ConfigError."""
     assert image.file is not None
     file = local(image.file)
     if not file.is_file():
@@ -79,7 +82,8 @@ def file_recipe(image: ImageConfig, local: Callable[[str], Path]) -> Recipe:
 
 
 def tiny_recipe(parts: Path | None, packages: tuple[str, ...] = ()) -> Recipe:
-    """Of the built-in image: of nixpkgs, or of the Debian packages whose list and unpacker are in `parts`."""
+    """The recipe of the built-in image `tiny`. `parts`: the folder with the list of Debian packages and with busybox;
+    without it, the parts come from nixpkgs."""
     if parts is None:
         return Recipe(file_words(NIX_FILES / "nixpkgs.nix", {}))
     words = file_words(NIX_FILES / "debian.nix", {"parts": str(parts)})
@@ -87,14 +91,15 @@ def tiny_recipe(parts: Path | None, packages: tuple[str, ...] = ()) -> Recipe:
 
 
 def build_step(image: ImageConfig, recipe: Recipe, folder: Path, nix: NixHost, earlier: Path | None = None) -> Step:
-    """`earlier`: what the image's link leads to. Where what was built is refused, its links are no GC roots."""
+    """The step that builds the image. `earlier`: the store path that the image's link leads to before the build. If the
+    result is refused, the undo removes its links, so they are not GC roots."""
     link = image_link(folder)
-    # nix build, --out-link: the links of further outputs are named after it.
+    # `nix build --out-link` names the links of further outputs after this link.
     names = f"{link.name}*" if earlier is None else f"{link.name}-*"
-    undo = [run("drop what was built", "find", folder, "-maxdepth", "1", "-type", "l", "-name", names, "-delete")]
+    undo = [run("remove the new links", "find", folder, "-maxdepth", "1", "-type", "l", "-name", names, "-delete")]
     if earlier is not None:
-        # Nix knows a GC root by the link's name, which is the same.
-        undo.insert(0, run("have the earlier one again", "ln", "-sfT", earlier, link))
+        # Nix knows a GC root by the name of the link, which stays the same.
+        undo.insert(0, run("lead the link to the earlier image again", "ln", "-sfT", earlier, link))
     why = f"build image {image.name}"
     return build(nix, recipe.words, link, why=why, offline=recipe.offline, undo=tuple(undo))
 
@@ -108,7 +113,7 @@ def record_step(
     store_path: Path,
     derivation: str | None = None,
 ) -> Step:
-    """Beside the link, for people. `source`: see `source_of`."""
+    """Writes the record beside the link, for people. `source`: see `source_of`."""
     record = Record(
         name=image.name,
         source=source,
@@ -121,4 +126,4 @@ def record_step(
         derivation=derivation,
     )
     text = record.model_dump_json(indent=2) + "\n"
-    return Write("note what was built", record_file(folder), text)
+    return Write("write what was built", record_file(folder), text)

@@ -72,7 +72,7 @@ def test_a_missing_image_is_not_found(image: Path) -> None:
 )
 def test_another_format_is_named_with_the_way_to_convert_it(magic: bytes, name: str, how: str, image: Path) -> None:
     image.write_bytes(magic.ljust(4 * SECTOR, b"\0"))
-    with pytest.raises(ConfigError, match=f"is {name}, and virshle clones raw ones") as caught:
+    with pytest.raises(ConfigError, match=f"is {name}, and virshle clones raw images") as caught:
         check_image(image)
     assert how in caught.value.hint
 
@@ -109,7 +109,7 @@ def test_a_text_is_called_one(text: str, image: Path) -> None:
 
 def test_a_partition_table_for_larger_sectors_is_refused(image: Path) -> None:
     image.write_bytes(_gpt(64, sector=4096).ljust(64 * 4096, b"\0"))
-    with pytest.raises(ConfigError, match="for sectors of 4096 bytes, and a VM's disk has 512"):
+    with pytest.raises(ConfigError, match="for sectors of 4096 bytes, but a VM's disk has 512"):
         check_image(image)
 
 
@@ -134,24 +134,24 @@ def test_an_image_of_no_whole_sectors_is_truncated(size: int, image: Path) -> No
 @pytest.mark.parametrize("said", [9, 1024, 2**63])
 def test_an_image_that_ends_before_its_partition_table_says_is_truncated(said: int, image: Path) -> None:
     image.write_bytes(_gpt(said).ljust(8 * SECTOR, b"\0"))
-    with pytest.raises(ConfigError, match="is truncated: it has 4KiB, its partition table says"):
+    with pytest.raises(ConfigError, match="is truncated: it has 4KiB, but its partition table needs"):
         check_image(image)
 
 
 def test_a_pipe_is_no_image_and_is_not_waited_for(image: Path) -> None:
     os.mkfifo(image)
-    with pytest.raises(ConfigError, match="no regular file"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         check_image(image)
 
 
 def test_a_device_is_no_image() -> None:
-    with pytest.raises(ConfigError, match="no regular file"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         check_image(Path("/dev/zero"))
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     before = open_descriptors()
-    with pytest.raises(ConfigError, match="no regular file"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         check_image(tmp_path)
     assert open_descriptors() == before
 

@@ -47,7 +47,7 @@ def test_one_that_is_left_out_is_told(fp: FakeProcess) -> None:
     fp.register(["apt-cache", fp.any()], stdout=f"linux-image-cloud-amd64\n  Depends: {KERNEL}\n")
     fp.register(["apt-get", fp.any()], stdout="".join(_uri(one) for one in [*OTHERS, SOCAT] if one is not lost))
     fp.register(["apt-get", fp.any(), "download", fp.any()], stdout=_uri(BUSYBOX))
-    with pytest.raises(HostError, match="no place and SHA256 for dropbear-bin"):
+    with pytest.raises(HostError, match="no URL and SHA256 for dropbear-bin"):
         resolve(AMD64)
 
 
@@ -67,7 +67,7 @@ def test_without_lists_there_is_no_answer_yet(fp: FakeProcess) -> None:
 
 def test_a_failure_is_told_in_apts_words(fp: FakeProcess) -> None:
     _apt(fp, code=100)
-    with pytest.raises(HostError, match="apt cannot name the parts") as caught:
+    with pytest.raises(HostError, match="apt cannot find the packages") as caught:
         resolve(AMD64)
     assert caught.value.details == ["E: broken", "of old"]
 

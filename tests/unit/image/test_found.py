@@ -66,10 +66,10 @@ def test_with_a_kernel_it_is_booted_by_it(folder: Path) -> None:
     ("names", "why"),
     [
         ([], "has no disk"),
-        (["disk.qcow2"], "no raw one: .* has disk.qcow2"),
+        (["disk.qcow2"], "not raw: .* has disk.qcow2"),
         (["a.raw", "b.raw"], r"has 2 disks: a\.raw, b\.raw"),
-        (["disk.raw", "kernel"], "has not all of kernel, initrd and cmdline"),
-        (["disk.raw", "kernel", "initrd"], "has not all of"),
+        (["disk.raw", "kernel"], "has only some of kernel, initrd and cmdline"),
+        (["disk.raw", "kernel", "initrd"], "has only some of"),
     ],
 )
 def test_what_is_no_image_is_told(names: list[str], why: str, folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_leads_to_the_hosts_own_files_is_no_image(name: str, folder: Path, 
         (tmp_path.parent / "secret").write_text("secret\n")
         with pytest.raises(ConfigError) as caught:
             built("x", folder)
-        assert any(part in caught.value.message for part in ("leads out of", "has not all"))
+        assert any(part in caught.value.message for part in ("leads out of", "has only some"))
 
 
 def test_a_store_path_that_is_a_link_to_elsewhere_is_no_image(folder: Path, tmp_path: Path) -> None:

@@ -103,13 +103,13 @@ def test_a_refused_build_leaves_no_root_and_the_one_before(node: Node, nix: Fake
     good, bad = nix.store, nix.folder / "odd"
     bad.mkdir()
     nix.store = bad
-    with pytest.raises(ConfigError, match="is no image"):
+    with pytest.raises(ConfigError, match="is not a disk image"):
         build(node, "flake")
     assert not link.is_symlink()
     nix.store = good
     build(node, "flake")
     nix.store = bad
-    with pytest.raises(ConfigError, match="is no image"):
+    with pytest.raises(ConfigError, match="is not a disk image"):
         build(node, "flake")
     assert link.readlink() == good
     assert image_source(node, "flake").store_path == str(good)
@@ -333,7 +333,7 @@ BAD = {
     "empty": (lambda path: path.write_bytes(b""), "truncated: 0 bytes"),
     "a text": (lambda path: path.write_text("hello\n"), "is a text"),
     "qcow2": (lambda path: path.write_bytes(b"QFI\xfb" + bytes(508)), "is qcow2"),
-    "a folder": (lambda path: path.mkdir(), "no regular file"),
+    "a folder": (lambda path: path.mkdir(), "not a regular file"),
 }
 
 

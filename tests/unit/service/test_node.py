@@ -163,7 +163,7 @@ def test_the_built_in_template_that_cannot_be_used_says_so_and_warns_nobody(
 ) -> None:
     monkeypatch.setattr("virshle.image.plan._SOURCE", tmp_path)
     rows = {row["name"]: row for row in template_rows(node)}
-    assert "built by virshle's own flake" in rows["nixos"]["problem"]
+    assert "virshle's own flake builds" in rows["nixos"]["problem"]
     with pytest.raises(ConfigError) as caught:
         check_config(node)
     assert not any("nixos" in line for line in caught.value.details)
