@@ -25,7 +25,8 @@ _FD = 9
 # What is in the current folder of a VMM could not be unmounted as long as that lives.
 _LAUNCHER = 'cd / || exit; setsid "$@" run </dev/null >/dev/null & exec "$@" began $!'
 _KILL = (
-    'read -r pid boot token <"$1" && [ "$token" = "$2" ] && kill -KILL "$pid" && flock --shared --timeout 10 "$1" true'
+    'read -r pid boot token <"$1" && [ "$token" = "$2" ] && [ "/proc/$pid/fd/9" -ef "$1" ] && kill -KILL "$pid" && '
+    'flock --shared --timeout 10 "$1" true'
 )
 _CUT = (
     'kill -TERM "$1" 2>/dev/null; flock --shared --timeout 5 "$2" true || kill -KILL "$1"; '

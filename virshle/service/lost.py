@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 from uuid import UUID
 
 from virshle.exec.process import held_record
@@ -46,7 +47,8 @@ def _remedy(layout: Layout, process: VmProcess) -> str | None:
     if folder:
         return _back(folder, home)
     if record and record[1].st_nlink:
-        search = f"find / -name {record[0].name} -inum {record[1].st_ino}"
+        # Any process may have a file of any name open there.
+        search = f"find / -name {quote(record[0].name)} -inum {record[1].st_ino}"
         return f"its VM's folder was moved; look for it ({search}), and move it back to {home}"
     return shut_down(layout, process)
 

@@ -222,6 +222,18 @@ def test_what_runs_no_guest_is_told_to_be_ended(scene: Scene) -> None:
     assert [one.remedy for one in check(scene.node).violations] == [f"kill {2**30}"]
 
 
+def test_a_name_that_any_process_may_choose_is_one_word_of_the_line(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = (Path("/gone/$(touch x)"), scene.layout.vms.stat())
+    monkeypatch.setattr("virshle.service.lost.held_record", lambda pid: record)
+    _of_none(scene)
+    (remedy,) = {one.remedy for one in check(scene.node).violations if "find / " in one.remedy}
+    line = remedy[remedy.index("find / ") : remedy.index(" -inum")]
+    assert shlex.split(line) == ["find", "/", "-name", "$(touch x)"]
+    assert "'$(touch x)'" in line
+
+
 def test_what_is_of_another_state_folder_is_not_judged(scene: Scene) -> None:
     """Two can share one runtime folder, and a VM's command line need not name its state folder."""
     run = scene.place("web").run.name
