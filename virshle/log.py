@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 _level = 0
@@ -38,7 +39,9 @@ def coloured(stream: TextIO) -> bool:
 def _say(text: str, style: str) -> None:
     if coloured(sys.stderr):
         text = f"\x1b[{style}m{text}\x1b[0m"
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    # The work goes on where nobody can be told of it.
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def info(text: str) -> None:

@@ -113,9 +113,10 @@ def main() -> NoReturn:
     """Runs the command line and exits with the documented code."""
     streams.mend()
     code = run()
+    with suppress(OSError):
+        sys.stderr.flush()
     try:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         code = code or _UNHEARD
     except OSError as error:
@@ -146,8 +147,7 @@ def run() -> int:
     except click.ClickException as error:
         return _misused(error)
     except (KeyboardInterrupt, click.Abort):
-        with suppress(OSError):
-            log.note("interrupted")
+        log.note("interrupted")
         return 130
     except Unheard:
         return _UNHEARD
