@@ -35,9 +35,10 @@ def ensure_built(node: Node, name: str) -> None:
         build(node, name, again=False)
         return
     note_config(node)
-    if image.path is None and (root := dead_root(node, image)) is not None:
+    if image.path is None and dead_root(node, image) is not None:
         with node.apply() as apply:
-            if node.hold(apply, node.layout.image(name)):
+            # It may have been built anew while its lock was waited for.
+            if node.hold(apply, node.layout.image(name)) and (root := dead_root(node, image)) is not None:
                 apply(Plan(name, [root]))
             apply.commit()
 

@@ -197,7 +197,8 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
 
 def _delete_link(node: Node, entry: Entry) -> str:
     """Of a VM whose folder is a link to elsewhere: the link alone goes. Raises ConflictError where it runs."""
-    if node.process(entry.uuid) is not None:
+    # Where the link leads to nothing any more, its processes tell.
+    if node.process(entry.uuid) is not None or node.runs(entry.uuid):
         raise ConflictError(
             f"{entry.name} runs, and its folder is a link to elsewhere: nothing was deleted",
             hint=f"stop it first: v stop {entry.name}",

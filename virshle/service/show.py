@@ -196,12 +196,13 @@ def _ssh(launch: Launch) -> str | None:
 
 def details(node: Node, entry: Entry) -> dict[str, Any]:
     """All that is known of one VM: its definition, its files, and how it runs."""
-    shown = row(node, entry)
+    look = _look(node, entry)
+    state, launch, _ = look
+    shown = _row(entry, look, _images_now(node, [entry]))
     found: dict[str, Any] = {key: value for key, value in vars(shown).items() if value is not None}
     found["folder"] = str(entry.folder)
     if entry.summary is not None:
         found |= _defined(entry)
-    state, launch, _ = _look(node, entry)
     if launch:
         process, place = node.process(entry.uuid), node.place(entry.uuid)
         if state == "crashed":

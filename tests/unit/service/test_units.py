@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from virshle.errors import ConfigError, ConflictError, HostError
+from virshle.errors import ConfigError, ConflictError, HostError, TimedOutError
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.show import row
@@ -130,6 +130,16 @@ def test_what_systemd_says_of_another_vm_or_not_at_all_is_not_taken(
     host.answers["systemctl"] = answer
     assert row(node, web).problem == "its VMM died and said nothing"
     (host.programs / "systemctl").unlink()
+    assert row(node, web).problem == "its VMM died and said nothing"
+
+
+def test_a_systemd_that_hangs_keeps_no_list_from_its_end(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    def hang(words: tuple[str, ...]) -> str:
+        raise TimedOutError("`systemctl` did not end")
+
+    start(node, web)
+    _crash(web, host)
+    host.answers["systemctl"] = hang
     assert row(node, web).problem == "its VMM died and said nothing"
 
 
