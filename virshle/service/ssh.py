@@ -99,6 +99,8 @@ def ssh_words(
     fixed = [
         *way,
         *_identity(vm, pinned, known),
+        # A connection that is shared is known by a name, which the caller may give to those of two VMs.
+        *option("ControlPath", "none"),
         *option("IdentitiesOnly", "yes"),
         *(word for file in keys for word in option("IdentityFile", _path(file))),
     ]
@@ -149,7 +151,8 @@ def _way(node: Node, vm: Vm) -> list[str]:
 
 
 def by_port(port: int) -> list[str]:
-    return ["-p", str(port), *option("HostName", "127.0.0.1")]
+    # Without a jump there is no ProxyCommand of the caller's either: the first of the two counts (ssh_config(5)).
+    return ["-p", str(port), *option("HostName", "127.0.0.1"), *option("ProxyJump", "none")]
 
 
 def _identity(vm: Vm, pinned: bool, known: Path) -> list[str]:

@@ -57,6 +57,8 @@ def test_a_shell_is_opened_with_virshles_key(run: Place, node: Node) -> None:
     assert command[-3:] == ("-l", "root", "web")
     assert _options(command) == {
         "HostName": "127.0.0.1",
+        "ProxyJump": "none",
+        "ControlPath": "none",
         "HostKeyAlias": str(WEB),
         "UserKnownHostsFile": f'"{known_hosts(node.layout.vm(WEB))}"',
         "GlobalKnownHostsFile": "/dev/null",
