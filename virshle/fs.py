@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
 
@@ -159,7 +160,7 @@ class Lock:
                 if waited >= patience:
                     raise ConflictError(
                         f"{self.folder} is locked: another virshle, or a command it left behind, works on it",
-                        hint=f"wait for it; `fuser -v {self.folder}` names it",
+                        hint=f"wait for it; `fuser -v {quote(str(self.folder))}` names it",
                     ) from None
             time.sleep(0.02)
 

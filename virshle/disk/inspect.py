@@ -62,7 +62,8 @@ def _read(path: Path) -> tuple[int, bytes, bytes]:
         raise NotFoundError(f"there is no disk image {path}", hint="check `path` in the template") from None
     except OSError as error:
         raise ConfigError(
-            f"the disk image {path} cannot be read: {error.strerror}", hint=f"look at its permissions: ls -l {path}"
+            f"the disk image {path} cannot be read: {error.strerror}",
+            hint=f"look at its permissions: ls -l {quote(str(path))}",
         ) from error
     try:
         status = os.fstat(handle)
@@ -102,7 +103,7 @@ def is_qcow2(path: Path) -> bool:
     if backing or features & 4:
         raise ConfigError(
             f"{path} is not whole: the rest of it is in another file, which is not read for it",
-            hint=f"if you trust that too, make it whole: qemu-img convert -O qcow2 {path} WHOLE.qcow2",
+            hint=f"if you trust that too, make it whole: qemu-img convert -O qcow2 {quote(str(path))} WHOLE.qcow2",
         )
     if encrypted:
         raise ConfigError(f"{path} is encrypted", hint="decrypt it first: qemu-img convert --help")

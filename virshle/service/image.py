@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
@@ -220,7 +221,7 @@ def _result(name: str, folder: Path, before: tuple[int, int] | None) -> Path:
         path = _target(folder)
         raise HostError(
             f"image {name!r} was built, and {path} is not there, though nix takes it to be",
-            hint=f"have it made again: nix-store --repair-path {path}; then: v image build {name}",
+            hint=f"have it made again: nix-store --repair-path {quote(str(path))}; then: v image build {name}",
         )
     _size(name, found)
     return found.store_path

@@ -176,7 +176,7 @@ class Node:
 
 
 def waiting(folder: Path) -> None:
-    log.note(f"waiting for whoever works on {folder} (fuser -v {folder} names it)")
+    log.note(f"waiting for whoever works on {folder} (fuser -v {quote(str(folder))} names it)")
 
 
 def check_owner(entry: Entry, uid: int | None = None) -> None:

@@ -81,7 +81,8 @@ def _ways(machine: Machine, key: Path) -> dict[str, str]:
     place = machine.place
     ways = {
         "to see what it says": ("tail", "-f", str(place.console_log)),
-        "to stop it by its power button": (str(place.script), "stop"),
+        # By its shell, as where the state is may be mounted noexec (mount(8)).
+        "to stop it by its power button": ("sh", str(place.script), "stop"),
     }
     if enter := _enter(machine, key):
         ways = {"to enter it, once it has booted": enter, **ways}
@@ -109,7 +110,7 @@ def _head(machine: Machine, links: Sequence[Path], ways: Mapping[str, str]) -> s
         umask="066" if machine.launch.user else "077",
         hypervisor=machine.launch.hypervisor,
         # Of a path of several lines the second would be no comment any more.
-        ways="\n".join(f"# {what.capitalize()}: {line}".replace("\n", "'$'\\n''") for what, line in ways.items()),
+        ways="\n".join(f"# {what.capitalize()}: {log.pasteable(line, lines=False)}" for what, line in ways.items()),
         links=shlex.join(map(str, links)),
         target=shlex.quote(link_target(vm.uuid)),
         record=shlex.quote(str(place.record)),

@@ -186,7 +186,8 @@ def end_steps(name: str, place: Place, process: Process) -> list[Step]:
     """Cuts the power. Raises ConflictError where it is not known which process to kill."""
     if process.pid is None:
         raise ConflictError(
-            f"{name} runs, and its record does not say as which process", hint=f"fuser -v {place.record} names it"
+            f"{name} runs, and its record does not say as which process",
+            hint=f"fuser -v {quote(str(place.record))} names it",
         )
     return [Run("cut its power", cut_power(process.pid, place.record)), over_step(place)]
 

@@ -183,7 +183,7 @@ def test_it_says_how_to_enter_to_watch_and_to_stop_it(
     key = f'IdentityFile="{layout.keys / "id_ed25519"}"'
     assert {"-p", "22001", "HostName=127.0.0.1", key, "root", "web"} <= set(enter)
     assert watch == ["tail", "-f", str(place.console_log)]
-    assert end == [str(place.script), "stop"]
+    assert end == ["sh", str(place.script), "stop"]
     # Who runs it is told the same.
     told = [step.words[1] for step in _steps(text)[-4:-1]]
     assert [line.partition(": ")[2] for line in told] == [command for _, command in ways]
