@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from shlex import quote
 from uuid import UUID
 
 from virshle.exec.process import held_record
@@ -15,6 +14,10 @@ from virshle.store.astray import move_back
 from virshle.vmm.choose import listening
 from virshle.vmm.place import Place
 from virshle.vmm.running import VmProcess
+
+_RECORD = Place(Path(), Path()).record.name
+_RECORDS = (_RECORD, f"{_RECORD} (deleted)")
+"""As the link of a descriptor has it (proc_pid_fd(5))."""
 
 
 def lost_vms(
@@ -40,6 +43,8 @@ def _back(folder: Path, home: Path) -> str:
 def _remedy(layout: Layout, process: VmProcess) -> str | None:
     """As the record tells that its VMM has open. None where there is no such VM."""
     record = held_record(process.pid)
+    if record and record[0].name not in _RECORDS:
+        record = None  # a VMM that was started by hand has another file there
     folder = _folder(layout, *record) if record else None
     if process.uuid is None:
         return "" if folder else None
@@ -47,8 +52,7 @@ def _remedy(layout: Layout, process: VmProcess) -> str | None:
     if folder:
         return _back(folder, home)
     if record and record[1].st_nlink:
-        # Any process may have a file of any name open there.
-        search = f"find / -name {quote(record[0].name)} -inum {record[1].st_ino}"
+        search = f"find / -name {record[0].name} -inum {record[1].st_ino}"
         return f"its VM's folder was moved; look for it ({search}), and move it back to {home}"
     return shut_down(layout, process)
 

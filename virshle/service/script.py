@@ -79,7 +79,7 @@ def script(node: Node, entry: Entry) -> str:
 def _ways(machine: Machine, key: Path) -> dict[str, str]:
     """What one does with a VM that runs, and the command."""
     place = machine.place
-    ways = {
+    ways: dict[str, tuple[str, ...]] = {
         "to see what it says": ("tail", "-f", str(place.console_log)),
         # By its shell, as where the state is may be mounted noexec (mount(8)).
         "to stop it by its power button": ("sh", str(place.script), "stop"),
