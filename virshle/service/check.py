@@ -21,6 +21,7 @@ from uuid import UUID
 
 from virshle.exec.table import open_still
 from virshle.fs import START, explained, held
+from virshle.model.names import run_name
 from virshle.model.units import format_size
 from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
 from virshle.service.lost import may_run, shut_down
@@ -85,7 +86,7 @@ def _leftovers(seen: Seen) -> Iterator[Violation]:
         if made_by_newer(folder) and not held(folder):
             what = f"{folder} was left by an interrupted command of a newer virshle"
             remedy = "the next `v create` or `v delete` of that virshle clears it"
-            if not may_run(folder.name[5:].replace("-", "")[:12], seen.processes):
+            if not may_run(run_name(folder.name[5:]), seen.processes):
                 remedy += f"; or: rm -rf {quote(str(folder))}"
             yield Violation(what, "leftover", remedy)
     for folder in unfinished_images(seen.layout):

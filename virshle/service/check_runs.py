@@ -10,6 +10,7 @@ from virshle.errors import HostError
 from virshle.exec.process import recorded
 from virshle.exec.table import has_open
 from virshle.fs import held
+from virshle.model.names import run_name
 from virshle.service.lost import may_run, shut_down
 from virshle.service.seen import Seen, SeenVm, Violation
 from virshle.store.astray import move_back
@@ -130,7 +131,7 @@ def _end_unit(seen: Seen, unit: str, state: str, folder: Path | None) -> str:
     power, as what its ExecStop runs is in that folder."""
     if state not in _UP:
         return f"systemctl reset-failed {unit}"
-    run = folder.name.replace("-", "")[:12] if folder else ""
+    run = run_name(folder.name) if folder else ""
     if run in seen.lost:
         return seen.lost[run]
     pid = unit_process(unit)

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from virshle.exec.process import held_record
+from virshle.model.names import run_name
 from virshle.store import Layout
 from virshle.store.astray import move_back
 from virshle.vmm.choose import listening
@@ -26,8 +27,8 @@ def lost_vms(
     """What to do about each, by the name of its runtime folder. Empty where no more is to be said: of one whose folder
     was renamed the folder itself is told, and one of another state folder is not ours to judge. `there`: VMs whose
     folder is where it belongs; `astray`: those whose folder was renamed."""
-    known = {uuid.hex[:12] for uuid in there}
-    found = dict.fromkeys((uuid.hex[:12] for uuid in astray), "")
+    known = {run_name(uuid) for uuid in there}
+    found = dict.fromkeys((run_name(uuid) for uuid in astray), "")
     for process in processes:
         if process.is_run and process.run not in known | found.keys():
             remedy = _remedy(layout, process)

@@ -17,6 +17,7 @@ from virshle.config.paths import Paths, find_paths
 from virshle.errors import ConflictError, HostError, NotFoundError
 from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
+from virshle.model.names import run_name
 from virshle.store import Entry, Layout, Store, run_folder
 from virshle.store.layout import command_log
 from virshle.vmm.place import Place
@@ -159,7 +160,7 @@ class Node:
         """Whether a process runs that VM, wherever its folder is. A look at every process of the host."""
         from virshle.vmm.running import vm_processes
 
-        return any(one.is_run and one.run == uuid.hex[:12] for one in vm_processes(self.paths))
+        return any(one.is_run and one.run == run_name(uuid) for one in vm_processes(self.paths))
 
     def process(self, uuid: UUID) -> Process | None:
         """The VM's process, if it runs."""

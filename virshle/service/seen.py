@@ -9,6 +9,7 @@ from pathlib import Path
 
 from virshle.errors import ConflictError, HostError
 from virshle.exec.process import Process
+from virshle.model.names import run_name
 from virshle.model.vm import Vm
 from virshle.service.lost import lost_vms
 from virshle.service.node import Node
@@ -71,7 +72,7 @@ def see(node: Node) -> Seen:
     """Raises OSError, HostError."""
     processes = vm_processes(node.paths)
     runs = {process.run for process in processes if process.is_run}
-    left = look(node.store, lambda uuid: uuid.hex[:12] in runs)
+    left = look(node.store, lambda uuid: run_name(uuid) in runs)
     there = [entry.uuid for entry in left.entries]
     return Seen(
         layout=node.layout,

@@ -10,6 +10,7 @@ from uuid import UUID
 from virshle.config.paths import SOCKET_PATH_LIMIT, Paths, fits_sockets
 from virshle.errors import ConfigError
 from virshle.fs import check_folder
+from virshle.model.names import run_name
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ class Layout:
 
     def run(self, uuid: UUID) -> Path:
         """For the sockets of its next run. Those of the last one may be elsewhere: see `virshle.store.run_folder`."""
-        return self.runs / _short(uuid)
+        return self.runs / run_name(uuid)
 
     def former_runs(self, uuid: UUID) -> list[Path]:
         """Where an older virshle may have made its sockets, which noted nowhere where that was."""
-        return [folder / "vm" / _short(uuid) for folder in self.paths.former]
+        return [folder / "vm" / run_name(uuid) for folder in self.paths.former]
 
     def check_sockets(self) -> None:
         """For who makes or starts VMs. Raises ConfigError where there can be no folder of sockets, or the path of one
@@ -95,10 +96,6 @@ class Layout:
         return self.images / name
 
 
-def _short(uuid: UUID) -> str:
-    return uuid.hex[:12]
-
-
 def link_target(uuid: UUID) -> str:
     """What a name's and a number's link hold."""
     return f"../vm/{uuid}"
@@ -111,7 +108,7 @@ def run_link(folder: Path) -> Path:
 
 def is_run_of(uuid: UUID, folder: Path) -> bool:
     """Whether a folder has the name of that VM's runtime folder."""
-    return folder.is_absolute() and folder.parts[-2:] == ("vm", _short(uuid))
+    return folder.is_absolute() and folder.parts[-2:] == ("vm", run_name(uuid))
 
 
 def definition(folder: Path) -> Path:
