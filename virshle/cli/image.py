@@ -122,10 +122,11 @@ def import_(file: Path, name: str | None, node: Node) -> None:
 @changing
 def delete(names: tuple[str, ...], force: bool, yes: bool, node: Node) -> int:
     """Delete images that were imported or built, and no template names. On a terminal it asks first."""
-    from virshle.service.image_import import delete_images
+    from virshle.service.image_import import check_images_deletable, delete_images
 
     for name in names:
         node.config.image(name)
+    check_images_deletable(node, names, force=force)
     if node.dry_run is None and not yes and not confirmed("image", names):
         return DECLINED
     delete_images(node, names, force=force)

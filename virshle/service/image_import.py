@@ -127,13 +127,13 @@ def delete_images(node: Node, names: Sequence[str], *, force: bool = False) -> N
     """Raises NotFoundError, and ConflictError where a template names one or, without `force`, VMs were made of it or
     another configuration names it; then none was deleted."""
     names = sorted({*names})
-    _check_deletable(node, names, force=force)
+    check_images_deletable(node, names, force=force)
     with node.apply() as apply:
         # Whoever clones from one or builds it holds its lock, and may have made a VM of it meanwhile, or let it go.
         held = hold_images(node, apply, names)
         if went := sorted({*names} - {*held}):
             raise ConflictError(f"somebody else deletes image {', '.join(went)}", hint="v image ls shows what there is")
-        _check_deletable(node, names, force=force)
+        check_images_deletable(node, names, force=force)
         for name in names:
             apply(Plan(name, removal(node, name)))
         apply.commit()
@@ -146,7 +146,8 @@ def removal(node: Node, name: str) -> list[Step]:
     return [remove, *let_go("image", folder, leaving), remove]
 
 
-def _check_deletable(node: Node, names: Sequence[str], *, force: bool) -> None:
+def check_images_deletable(node: Node, names: Sequence[str], *, force: bool = False) -> None:
+    """Raises as `delete_images`."""
     others = Elsewhere() if force else elsewhere(node)
     for name in names:
         _check_one_deletable(node, name, others, force=force)

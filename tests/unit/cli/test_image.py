@@ -92,6 +92,9 @@ def test_on_a_terminal_an_image_is_deleted_only_when_that_is_said(
     (folder / "disk.raw").write_bytes(bytes(512))
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    # Nothing is asked of what is refused anyway.
+    refused = v("image", "delete", "tiny")
+    assert (refused.code, "for good" in refused.err) == (5, False)
     ran = v("image", "delete", "own")
     assert (ran.code, ran.err.endswith("nothing was deleted\n"), folder.exists()) == (130, True, True)
     assert "Delete the image for good: own?" in ran.err

@@ -106,7 +106,7 @@ def test_what_somebody_else_deletes_meanwhile_is_told(
 ) -> None:
     (layout.image("old")).mkdir()
     monkeypatch.setattr("virshle.service.image_import.hold_images", lambda *_: [])
-    monkeypatch.setattr("virshle.service.image_import._check_deletable", lambda *_, **__: None)
+    monkeypatch.setattr("virshle.service.image_import.check_images_deletable", lambda *_, **__: None)
     with pytest.raises(ConflictError, match="somebody else deletes image old"):
         delete_images(node, ["old"])
 
