@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,10 +89,19 @@ def logs(vm: str, follow: bool, kind: str | None, raw: bool, node: Node) -> None
     path = log_file(node, entry, kind or "console")
     if not path.exists() and not follow:
         raise NotFoundError(f"{entry.name} has no {kind or 'console'} log yet", hint=f"start it: v start {entry.name}")
-    _copy(path, follow, raw=raw or not sys.stdout.isatty())
+    with explained("read the log"):
+        _copy(path, _deleted(entry.folder) if follow else lambda: True, raw=raw or not sys.stdout.isatty())
+    if follow:
+        click.echo(f"{entry.name} has been deleted", err=True)
 
 
-def _copy(path: Path, follow: bool, *, raw: bool) -> None:
+def _deleted(folder: Path) -> Callable[[], bool]:
+    """Whether a folder has been, wherever it was moved to before."""
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    return lambda: os.fstat(handle).st_nlink == 0
+
+
+def _copy(path: Path, ended: Callable[[], bool], *, raw: bool) -> None:
     tamed = Tamed()
 
     def write(block: bytes, *, last: bool = False) -> None:
@@ -99,16 +109,18 @@ def _copy(path: Path, follow: bool, *, raw: bool) -> None:
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
 
-    with explained("read the log"):
-        while follow and not path.exists():
+    while not path.exists():
+        if ended():
+            return
+        time.sleep(0.1)
+    with open(path, "rb", opener=no_link) as file:
+        while True:
+            last = ended()
+            if os.fstat(file.fileno()).st_size < file.tell():
+                file.seek(0)  # it was cut
+            while block := file.read(65536):
+                write(block)
+            if last:
+                write(b"", last=True)
+                return
             time.sleep(0.1)
-        with open(path, "rb", opener=no_link) as file:
-            while True:
-                if os.fstat(file.fileno()).st_size < file.tell():
-                    file.seek(0)  # it was cut
-                while block := file.read(65536):
-                    write(block)
-                if not follow:
-                    write(b"", last=True)
-                    return
-                time.sleep(0.1)

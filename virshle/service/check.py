@@ -24,13 +24,14 @@ from virshle.fs import START, explained, held
 from virshle.model.names import run_name
 from virshle.model.units import format_size
 from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
+from virshle.service.files import closed
 from virshle.service.lost import may_run, shut_down
 from virshle.service.node import Node
 from virshle.service.seen import Seen, SeenVm, Violation, see
 from virshle.service.start import growing, odd_files, short_disks
 from virshle.store.astray import move_back, strays
 from virshle.store.layout import definition
-from virshle.store.read import link_owner, made_by_newer, unfinished_images
+from virshle.store.read import link_owner, made_by_newer, to_own, unfinished_images
 from virshle.vmm.account import as_user, vmm_user
 from virshle.vmm.place import Place
 
@@ -183,7 +184,11 @@ def _files(seen: Seen) -> Iterator[Violation]:
     for vm in seen.vms:
         if vm.vm is None:
             continue
-        odd = set(odd_files(vm.vm, vm.place))
+        try:
+            odd = set(odd_files(vm.vm, vm.place))
+        except PermissionError as error:
+            yield Violation(closed(error), vm.subject, f"if it should be yours, as root: {to_own(vm.place.folder)}")
+            continue
         for path in sorted(odd):
             remedy = _put_back(vm, path)
             yield Violation(f"{path} is missing, or no regular file in its folder", vm.subject, remedy)
@@ -225,10 +230,10 @@ def _shared_files(seen: Seen) -> Iterator[Violation]:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """None where it is missing, which is told of every disk, or went with its VM in this moment."""
+    """None where it is missing or closed, which is told of every disk, or went with its VM in this moment."""
     try:
         return path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 

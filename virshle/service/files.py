@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 
@@ -27,6 +27,17 @@ def short(folder: Path, disks: Iterable[tuple[str, int]]) -> Iterator[tuple[Path
 def lack(folder: Path, disks: Iterable[tuple[str, int]], others: Iterable[str] = ()) -> str:
     """Why a VM cannot start; empty where it has all."""
     wanted = {**dict(disks), **dict.fromkeys(others, 0)}
+    try:
+        return _lack(folder, wanted)
+    except PermissionError as error:
+        return closed(error)
+
+
+def closed(error: PermissionError) -> str:
+    return f"{error.filename} cannot be looked at: {error.strerror}"
+
+
+def _lack(folder: Path, wanted: Mapping[str, int]) -> str:
     for file, size in _sizes(folder, wanted):
         if size is None:
             return f"{folder / file} is missing, or no regular file"
@@ -36,7 +47,8 @@ def lack(folder: Path, disks: Iterable[tuple[str, int]], others: Iterable[str] =
 
 
 def _sizes(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, int | None]]:
-    """None of what is missing, or no regular file in that folder."""
+    """None of what is missing, or no regular file in that folder. Raises PermissionError where that cannot be seen: a
+    disk that was taken for missing might be made anew."""
     home, inside = f"{folder}/", dict[str, bool]()
     for file in files:
         parent = file.rpartition("/")[0]
@@ -44,6 +56,8 @@ def _sizes(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, int | None
             inside[parent] = _is_inside(home, parent)
         try:
             status = os.lstat(home + file)
+        except PermissionError:
+            raise
         except OSError:
             yield file, None
             continue

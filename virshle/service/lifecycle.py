@@ -21,7 +21,7 @@ from virshle.store import Entry
 from virshle.store.change import clear, leave, leave_link, remove
 from virshle.store.layout import command_log
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Place, State
+from virshle.vmm.driver import Place, State, Told
 from virshle.vmm.seen import launch_of
 from virshle.vmm.systemd import forget, systemd_runs, unit_name
 
@@ -87,12 +87,20 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
             if node.process(vm.uuid) is None:
                 return Stopped(vm, how)  # by itself, at the same moment
             if not force:
-                message = f"{vm.name} did not power off and is left running: {error.message}"
-                hint = f"cut its power: v stop --force {vm.name}"
-                raise type(error)(message, hint=hint, details=error.details) from error
+                raise _left(vm.name, told_of(place), error) from error
             how = "by force"
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
     return Stopped(vm, how)
+
+
+def _left(name: str, told: Told, error: TimedOutError | HostError) -> TimedOutError | HostError:
+    """Why a VM still runs. A guest can stand still by no user's will, at a full disk of the host for example: to cut
+    its power would lose what it has not written, where it could go on."""
+    message = f"{name} did not power off and is left running: {error.message}"
+    hint = f"cut its power: v stop --force {name}"
+    if told.state in ("paused", "crashed") and told.remedy:
+        message, hint = f"{name} did not power off: {told.why}", f"{told.remedy} {name}"
+    return type(error)(message, hint=hint, details=error.details)
 
 
 def _lay_to_rest(node: Node, apply: Apply, entry: Entry) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from virshle.fs import Lock, explained
 from virshle.model.names import run_name
 from virshle.store import Entry, Layout, Store, run_folder
 from virshle.store.layout import command_log
+from virshle.store.read import to_own
 from virshle.vmm.place import Place
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def check_owner(entry: Entry, uid: int | None = None) -> None:
     if uid != os.getuid():
         raise ConflictError(
             f"{entry.name} is not yours: {entry.folder} belongs to the user with the number {uid}",
-            hint=f"if it should be: chown --no-dereference {os.getuid()} {quote(str(entry.folder))}",
+            hint=f"if it should be: {to_own(entry.folder)}",
         )
 
 

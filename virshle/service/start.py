@@ -16,12 +16,13 @@ from virshle.model.vm import KernelBoot, Vm
 from virshle.network import choose_port
 from virshle.plan import Run, Step, run
 from virshle.service.clock import set_clock
-from virshle.service.files import odd, short
+from virshle.service.files import closed, odd, short
 from virshle.service.node import Node
 from virshle.service.ready import listen_steps, told_of
 from virshle.store import Entry
 from virshle.store.change import renew_definition
 from virshle.store.layout import run_link
+from virshle.store.read import to_own
 from virshle.userdata import seed_steps
 from virshle.vmm.account import vmm_user, ways_above
 from virshle.vmm.button import check_speakers
@@ -150,10 +151,14 @@ def check_files(vm: Vm, place: Place) -> None:
                 f"{vm.name} cannot start: {path} is a link to elsewhere, or no folder",
                 hint="put the folder itself there",
             )
-    for path in odd_files(vm, place):
-        raise ConflictError(
-            f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
-        )
+    try:
+        for path in odd_files(vm, place):
+            raise ConflictError(
+                f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
+            )
+    except PermissionError as error:
+        hint = f"if it should be yours, as root: {to_own(folder)}"
+        raise ConflictError(f"{vm.name} cannot start: {closed(error)}", hint=hint) from None
     for path, has, wanted in short_disks(vm, place):
         raise ConflictError(
             f"{vm.name} cannot start: {path} was cut short: it has {has} bytes, and the disk {wanted}",

@@ -6,8 +6,11 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -188,6 +191,20 @@ def test_who_follows_a_log_goes_on_where_it_was_cut(
     then = iter([lambda: log.write_text("more\n")])
     monkeypatch.setattr("time.sleep", lambda _: next(then, lambda: os.kill(os.getpid(), signal.SIGINT))())
     assert v("logs", "web", "-f").out == "a long first part\nmore\n"
+
+
+@pytest.mark.parametrize("said", ["login:\n", None])
+def test_who_follows_a_log_is_told_that_its_vm_was_deleted(
+    said: str | None, two: None, layout: Layout, v: V, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = layout.vm(uuid_of("web"))
+    if said:
+        (folder / "log/console.log").write_text(said)
+    aside = folder.with_name("elsewhere")
+    moved, back, gone = partial(folder.rename, aside), partial(aside.rename, folder), partial(shutil.rmtree, folder)
+    then: Iterator[Callable[[], object]] = iter([moved, back, gone])
+    monkeypatch.setattr("time.sleep", lambda _: next(then, lambda: os.kill(os.getpid(), signal.SIGINT))())
+    assert v("logs", "web", "-f") == (0, said or "", "web has been deleted\n")
 
 
 def test_nothing_is_evaluated_unless_asked_for(v: V, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import Guest
 from tests.unit.support import link, make_vm, put_broken, put_vm, snapshot, uuid_of
+from virshle.errors import ConflictError
 from virshle.exec.table import Listed
 from virshle.fs import Lock
 from virshle.model.version import VERSION
@@ -24,6 +25,8 @@ from virshle.service.check import Report, check
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Node
+from virshle.service.seen import Violation
+from virshle.service.show import row
 from virshle.service.start import start
 from virshle.store import Layout
 from virshle.store.layout import definition
@@ -131,6 +134,27 @@ def test_a_log_folder_that_is_closed_to_us_hides_nothing_else(scene: Scene, monk
     _break(scene)
     monkeypatch.setattr(Path, "iterdir", closed)
     assert [one.subject for one in check(scene.node).violations] != []
+
+
+def test_a_disk_in_a_folder_that_is_closed_to_us_is_not_called_missing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, folder = scene.node.store.find("db"), scene.place("db").folder
+    real = os.lstat
+
+    def closed(path: str | Path) -> os.stat_result:
+        if str(path).startswith(f"{folder}/disk/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", closed)
+    said = f"{folder}/disk/os cannot be looked at: Permission denied"
+    mend = f"if it should be yours, as root: chown --no-dereference --recursive {os.getuid()} {folder}"
+    assert Violation(said, "VM db", mend) in check(scene.node).violations
+    assert row(scene.node, entry).problem == f"cannot start: {said}"
+    with pytest.raises(ConflictError, match=r"db cannot start: .*disk/os cannot be looked at") as caught:
+        start(scene.node, entry)
+    assert caught.value.hint == mend
 
 
 def test_where_nothing_was_made_nothing_is_wrong(node: Node, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_of_a_vm_that_is_anothers_its_line_says_what_makes_it_ours(
     assert look()["VMs"].found.startswith("1 whole")
     broken, unknown = [check for check in examine(node) if check.name == "VM web"]
     assert f"{folder / 'vm.json'} belongs to the user with the number" in broken.found
-    assert f"as root: chown {os.getuid()} {folder} {folder / 'vm.json'}" in broken.remedy
+    assert f"as root: chown --no-dereference --recursive {os.getuid()} {folder};" in broken.remedy
     assert "whether a VM runs cannot be known" in unknown.found
     assert [row.state for row in show.rows(node, node.store.entries())] == ["stopped", "unknown"]
 

@@ -199,6 +199,16 @@ def test_a_guest_that_does_not_power_off_is_left_running(web: Entry, node: Node,
     assert host.kills == []
 
 
+def test_a_guest_that_stands_still_at_a_full_disk_is_not_to_be_cut(web: Entry, node: Node, guest: Guest) -> None:
+    start(node, web)
+    guest.power_button = lambda: setattr(guest, "status", "io-error")
+    with pytest.raises(TimedOutError) as caught:
+        stop(node, web, timeout=0.05)
+    said = "web did not power off: QEMU stopped it at a disk of the host that is full or fails"
+    assert (caught.value.message, caught.value.hint) == (said, "make room (df -h), then: v resume web")
+    assert node.process(web.uuid) is not None
+
+
 def test_only_force_cuts_its_power(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     start(node, web)
     guest.power_button = lambda: None
