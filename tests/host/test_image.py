@@ -186,7 +186,7 @@ def test_gc_keeps_what_another_project_names(bare: Host) -> None:
     for words in (["--dry-run"], []):
         kept = f"kept own, which no template of this configuration names: {mine} names it"
         assert kept in bare.v("image", "gc", *words).stderr
-    assert "is another project's too" in bare.v("image", "delete", "own", code=5).stderr
+    assert "another project uses image 'own' too" in bare.v("image", "delete", "own", code=5).stderr
     assert bare.folders("image") == {"own"}
     mine.unlink()
     assert f"forget a configuration that is gone: {mine}" in bare.v("image", "gc", "--dry-run").stdout
@@ -232,4 +232,4 @@ def test_two_builds_at_once_build_one_after_the_other(bare: Host) -> None:
     both = [subprocess.Popen(argv, env=bare.environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=LONG)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert ["waiting for whoever works on" in one for one in said].count(True) == 1
+    assert ["waiting for another process that works on" in one for one in said].count(True) == 1

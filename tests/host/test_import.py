@@ -81,7 +81,7 @@ def test_it_stays_until_it_is_deleted(bare: Host) -> None:
     bare.v("create", "-t", "web", "one")
     assert "named by template web" in bare.v("image", "delete", "web", code=5).stderr
     bare.config.write_text("")
-    assert "VMs were made of image 'web': one" in bare.v("image", "delete", "web", code=5).stderr
+    assert "VMs were created from image 'web': one" in bare.v("image", "delete", "web", code=5).stderr
     assert "mv -T" in bare.v("image", "delete", "--force", "--dry-run", "web").stdout
     bare.v("image", "delete", "--force", "web")
     nothing_half(bare)

@@ -50,7 +50,7 @@ def test_gc_tells_what_it_keeps_and_why(layout: Layout, host: FakeHost, v: V) ->
     put_vm(layout, make_vm(origin={"image": "own", "source": "x"}))
     ran = v("image", "gc", "--dry-run")
     assert "# other: its store path is gone" in ran.out
-    assert "kept own, which no template of this configuration names: web was made of it" in ran.err
+    assert "kept own, which no template of this configuration names: web was created from it" in ran.err
     ran = v("image", "gc")
     assert ran.err.startswith("released other; `nix-store --gc` frees their space\n")
     assert [path.name for path in layout.images.iterdir()] == ["own"]
