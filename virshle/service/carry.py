@@ -145,9 +145,9 @@ def fetch_steps(ssh: Sequence[str], what: Carried) -> tuple[Path, list[Step]]:
     staged = what.here.parent / f".{what.here.name}.{uuid4().hex[:8]}"
     there = quote(what.there if what.there.startswith("/") else f"./{what.there}")
     send = f"if [ -e {there} ] || [ -L {there} ]; then {pack(what)} || {_CHANGED}; else {_NOTHING}; fi"
-    remove = run("remove what came out", "rm", "-rf", "--", staged)
+    remove = run("remove the copied files", "rm", "-rf", "--", staged)
     steps: list[Step] = [
-        run("make a folder for it", "mkdir", "-p", "-m", "0700", staged, undo=[remove]),
+        run("make a folder for the copy", "mkdir", "-p", "-m", "0700", staged, undo=[remove]),
         _copy(f"copy {what.there} out", _FETCH, staged, *ssh, "--", send),
     ]
     return staged / posixpath.basename(what.there), steps
@@ -180,8 +180,8 @@ class _Said:
 
 def place_steps(came: Path, what: Carried) -> list[Step]:
     return [
-        run("put it in its place", "mv", "-T", "--", came, what.here),
-        run("remove the folder it came in", "rm", "-rf", "--", came.parent),
+        run("put the copy in its place", "mv", "-T", "--", came, what.here),
+        run("remove the folder of the copy", "rm", "-rf", "--", came.parent),
     ]
 
 

@@ -71,7 +71,7 @@ def create(node: Node, order: Order) -> list[Vm]:
             vms = [
                 define(template, one, sources, firmware=firmware, **given) for one in _identities(node, order, entries)
             ]
-            # Under the registry's lock: `tidy` takes a folder that nobody has locked for abandoned.
+            # Under the registry's lock: `tidy` removes a folder without a lock as abandoned.
             apply(*(_staged(node, vm, stage(node.layout, vm.uuid)) for vm in vms))
             allow_locks(len(vms))
             for vm in vms:
@@ -213,5 +213,5 @@ def _fill(node: Node, vm: Vm, template: VmTemplate, sources: Sequence[Source]) -
     first = sources[0]
     if first.kernel is not None and first.initrd is not None:
         copy = ("cp", "--reflink=auto", "--no-preserve=mode,ownership", "--", first.kernel, first.initrd)
-        steps.append(run("copy what it boots", *copy, staged / "boot"))
+        steps.append(run("copy its kernel and initrd", *copy, staged / "boot"))
     return [*steps, write_definition(staged, vm, lasting=False)]

@@ -155,8 +155,8 @@ def _vsock(user: str | None) -> Check:
 def _processes(user: str | None) -> Check:
     whose = f"as {user}" if user else "as you"
     if systemd_runs():
-        return Check("VMMs", "yes", f"run {whose}, each a unit of systemd: systemctl status 'virshle-vm-*'")
-    return Check("VMMs", "yes", f"run {whose}, each a process of its own")
+        return Check("VMMs", "yes", f"run {whose}, each in a unit of systemd: systemctl status 'virshle-vm-*'")
+    return Check("VMMs", "yes", f"run {whose}, each as its own process")
 
 
 def _landlock() -> Check:

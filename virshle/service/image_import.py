@@ -90,7 +90,7 @@ def _check_free(node: Node, name: str) -> None:
 
 def _stage(node: Node, apply: Apply, name: str, staged: Path) -> None:
     """Makes and locks the staging folder. Waits while another import of that name runs."""
-    remove = clear("remove what was begun", staged)
+    remove = clear("remove the staging folder", staged)
     while True:
         apply(Plan(name, [run("make the folder in which it is staged", "mkdir", "-p", staged)]))
         if node.hold(apply, staged):
@@ -98,7 +98,7 @@ def _stage(node: Node, apply: Apply, name: str, staged: Path) -> None:
     apply.commit()
     # Only the process that has the lock may remove it.
     empty = ("find", staged, "-mindepth", "1", "-delete")
-    apply(Plan(name, [run("begin with an empty one", *empty, undo=[remove])]))
+    apply(Plan(name, [run("empty the staging folder", *empty, undo=[remove])]))
 
 
 def _copy(node: Node, file: Path, disk: Path, *, convert: bool) -> list[Step]:
@@ -186,5 +186,5 @@ def tidy_images(node: Node) -> None:
         for folder in left:
             if node.dry_run is None and (lock := try_lock(folder)) is not None:
                 locks.enter_context(lock)
-                apply(Plan(folder.name[5:], [clear("remove what was left of it", folder)]))
+                apply(Plan(folder.name[5:], [clear("remove what an interrupted command left", folder)]))
         apply.commit()

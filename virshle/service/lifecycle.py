@@ -147,7 +147,7 @@ def _ask_inside(node: Node, apply: Apply, entry: Entry, error: HostError, timeou
         vm = entry.whole()
         may, off = (ssh_command(node, vm, [words]) for words in (_MAY, _POWER_OFF))
         log.note(f"{vm.name}: {error.message}; its guest is asked by ssh to power off")
-        see = Run("see whether its guest can be asked", Command(may, timeout=timeout))
+        see = Run("check that its guest can be asked", Command(may, timeout=timeout))
         # The guest's ssh server may end before ssh has the exit code. ssh then ends with 255.
         ask = Run("ask its guest to power off", Command(off, timeout=timeout, ok=(0, 255)))
         apply(node.plan(vm, see, ask))

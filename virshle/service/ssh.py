@@ -214,4 +214,4 @@ def pin_steps(node: Node, vm: Vm) -> list[Step]:
     with suppress(OSError):
         if read_start(file) == text:
             return []
-    return [Write("pin the host key that the guest told", file, text)]
+    return [Write("pin the host keys that the guest reported", file, text)]

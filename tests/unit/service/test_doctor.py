@@ -173,7 +173,7 @@ def test_of_roots_host_the_vmms_users_way_is_looked_at(
     def closed(user: str, way: Path, ours: object) -> None:
         raise ConfigError(f"{way} may not be entered by {user}", hint="open it")
 
-    assert look()["VMMs"].found.startswith("run as virshle-vmm, each a unit of systemd")
+    assert look()["VMMs"].found.startswith("run as virshle-vmm, each in a unit of systemd")
     assert look()["way to the state folder"].ok == "yes"
     monkeypatch.setattr(doctor, "check_way", closed)
     assert look()["way to the state folder"].ok == "no"
