@@ -176,7 +176,7 @@ def test_disk_path_that_leaves_its_folder(bare: Host) -> None:
     path.write_text(json.dumps(whole))
     (path.parent / "disk" / "os").unlink()
     (path.parent / "disk" / "os").symlink_to(victim)
-    assert "no regular file" in refused(bare, 5, "start", "web")
+    assert "is not a regular file" in refused(bare, 5, "start", "web")
     bare.v("delete", "web")
     assert victim.read_text() == "mine"
 

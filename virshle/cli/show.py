@@ -28,8 +28,8 @@ _ALL = (
     *("id", "name", "state", "vcpu", "memory", "template", "image", "outdated", "ssh"),
     *("uuid", "created", "account", "problem"),
 )
-"""As `virshle.service.show.Row` has them."""
-_NONE = "no VMs; make one: v create -t tiny web --start --wait"
+"""The fields of `virshle.service.show.Row`."""
+_NONE = "no VMs; create one: v create -t tiny web --start --wait"
 
 
 @click.command(epilog="\b\nExamples:\n  v ls\n  v ls --state running -q\n  v ls --format json -c name,ssh")
@@ -63,7 +63,7 @@ def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: 
 @click.option("--format", "form", type=click.Choice(["table", "json", "yaml"]), default="table")
 @with_node
 def info(selection: Selection, form: str, node: Node) -> None:
-    """Show all that is known of VMs. As json or yaml it is a list, also of one VM."""
+    """Show everything that is known about VMs. As json or yaml it is a list, also for one VM."""
     from virshle.service.select import select
     from virshle.service.show import details
 
@@ -72,17 +72,19 @@ def info(selection: Selection, form: str, node: Node) -> None:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  v logs web               what its console said\n  v logs web -f"
-    "\n  v logs web --commands    every host command ever run for it"
+    epilog="\b\nExamples:\n  v logs web               what the guest wrote to its console\n  v logs web -f"
+    "\n  v logs web --commands    all host commands that v ever ran for it"
 )
 @click.argument("vm", shell_complete=VM)
-@click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
-@click.option("--commands", "kind", flag_value="commands", help="Every host command ever run for it.")
-@click.option("--vmm", "kind", flag_value="vmm", help="What the VMM itself said.")
-@click.option("--raw", is_flag=True, help="On a terminal too, as it was written: it may drive the terminal.")
+@click.option("-f", "--follow", is_flag=True, help="Go on, and print what is added.")
+@click.option("--commands", "kind", flag_value="commands", help="Show all host commands that v ever ran for the VM.")
+@click.option("--vmm", "kind", flag_value="vmm", help="Show what the VMM itself wrote.")
+@click.option(
+    "--raw", is_flag=True, help="Print it unchanged on a terminal too; its control characters may harm the terminal."
+)
 @with_node
 def logs(vm: str, follow: bool, kind: str | None, raw: bool, node: Node) -> None:
-    """Show a VM's console, its VMM's log, or the host commands."""
+    """Show a VM's console log, its VMM's log, or the host commands that v ran for it."""
     from virshle.service.show import log_file
 
     entry = node.store.find(vm)

@@ -234,7 +234,7 @@ def test_the_configuration_is_checked_and_shown(layout: Layout, v: V) -> None:
     layout.paths.config.write_text("[node]\nalias = 'x'\n")
     ran = v("config", "check")
     assert ran.code == 0
-    assert "right, 2 templates and 2 images" in ran.out
+    assert "no problem; 2 templates and 2 images" in ran.out
     assert "node.alias has no effect" in ran.err
     shown = {row["name"]: row for row in json.loads(v("config", "show", "--format", "json").out)}
     assert shown["template.vm.tiny.vcpu"] == {"name": "template.vm.tiny.vcpu", "value": 1, "from": "built in"}

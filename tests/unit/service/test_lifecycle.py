@@ -112,7 +112,8 @@ def test_a_vm_without_its_files_is_not_started(how: str, name: str, web: Entry, 
 def test_a_disk_that_was_cut_short_is_not_run_on(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     disk = web.folder / "disk/data"
     os.truncate(disk, 2**21 - 1)
-    with pytest.raises(ConflictError, match="data was cut short: it has 2097151 bytes, and the disk 2097152") as caught:
+    short = "data was cut short: it has 2097151 bytes, but the disk has 2097152"
+    with pytest.raises(ConflictError, match=short) as caught:
         start(node, web)
     assert caught.value.exit_code == 5
     assert caught.value.hint.endswith(f"truncate -s 2097152 {disk}")
@@ -334,7 +335,7 @@ def test_a_process_that_is_not_known_is_not_killed(
     start(node, web)
     guest.power_button = lambda: None
     (web.folder / "vmm.pid").write_text(f"{os.getppid()} boot token\n")
-    with pytest.raises(ConflictError, match="web runs, and its record does not say as which process") as caught:
+    with pytest.raises(ConflictError, match="web runs, but its record does not name the process") as caught:
         stop(node, web, force=True, timeout=0.05) if act == "stop" else delete(node, web, force=True)
     assert "fuser -v" in caught.value.hint
     assert host.kills == []

@@ -309,9 +309,9 @@ def test_what_the_definition_says_ends_no_text_early(node: Node, layout: Layout)
 
 def test_a_kernel_of_which_nobody_knows_whence_it_came_is_no_script(node: Node, layout: Layout) -> None:
     _put(layout, origin={"source": "/a/file"})
-    with pytest.raises(ConflictError, match="where web's kernel came from is not known") as caught:
+    with pytest.raises(ConflictError, match="v does not know where web's kernel came from") as caught:
         _script(node)
-    assert "its folder has it" in caught.value.hint
+    assert "copy it from the VM's folder" in caught.value.hint
 
 
 def test_one_that_boots_by_firmware_needs_no_kernel(node: Node, layout: Layout) -> None:
