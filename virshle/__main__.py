@@ -1,4 +1,4 @@
-"""`python -m virshle` is `v`."""
+"""`python -m virshle` is the same as `v`."""
 
 from virshle.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Files and folders: atomic writes, locks that hold, and the caller's home."""
+"""Files and folders: atomic writes, locks, and the caller's home."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from shlex import quote
 from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
 
 _OTHER_DESCRIPTORS = 128
-"""For all that is not a lock: the commands that run at once have pipes."""
+"""Descriptors for everything except locks: commands that run at the same time have pipes."""
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o600, *, lasting: bool = True) -> None:
-    """Writes beside `path`, then renames: a reader sees the old text or the new one, also after a power cut where it is
-    `lasting`."""
-    # Costs more to import than a short command takes.
+    """Writes a new file beside `path`, then renames it to `path`. A reader sees the old text or the new one. If
+    `lasting`, this is true even after a power cut."""
+    # This import takes more time than a short command.
     import tempfile
 
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -46,8 +46,8 @@ def write_atomic(path: Path, text: str, mode: int = 0o600, *, lasting: bool = Tr
 
 
 def torn(folder: Path, names: Sequence[str]) -> list[Path]:
-    """What `write_atomic`, of files of those names, was interrupted at; or is writing in this moment."""
-    # As tempfile makes names.
+    """Temporary files of `write_atomic` for files with those names. Their write was interrupted, or goes on now."""
+    # The pattern of tempfile's names.
     part = re.compile(rf"\.(?:{'|'.join(map(re.escape, names))})\.[a-z0-9_]{{8}}")
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as found:
         return sorted(
@@ -57,22 +57,22 @@ def torn(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 START = 2**16
-"""Bytes of what somebody else writes that are enough to know what it says."""
+"""Bytes to read from a file that another user or a guest writes. Everything that matters is in them."""
 
 
 def read_start(path: Path, most: int = START) -> str:
-    """The first `most` bytes of a file in a folder that is not ours alone, which somebody else may make as large as he
-    likes: no link is followed, no FIFO waited for. Raises OSError."""
+    """The first `most` bytes of a file in a folder that others can write to. They may make the file very large, or put
+    a link or a FIFO in its place: a link is not followed, and a FIFO is not waited for. Raises OSError."""
     return _read(path, most, lambda _: 0)
 
 
 def read_end(path: Path, most: int = 2**16) -> str:
-    """The last `most` bytes of one. Raises OSError."""
+    """The last `most` bytes of such a file. Raises OSError."""
     return _read(path, most, lambda size: max(size - most, 0))
 
 
 def no_link(path: str, flags: int) -> int:
-    """An opener, for `open`, of a file in such a folder."""
+    """An opener for `open`, for a file in such a folder."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
@@ -85,19 +85,19 @@ def _read(path: Path, most: int, start: Callable[[int], int]) -> str:
 
 
 def read_given(path: Path, *, most: int = 2**20, patience: float = 10.0) -> bytes:
-    """A file that somebody named, who may mean a link or a pipe, `<(...)` say. Whatever it is, it is waited for no
-    longer than `patience` seconds at a time, and no more than `most` bytes are read. Raises OSError."""
+    """The content of a file that the user named. It may be a link or a pipe, for example `<(...)`. Each read waits at
+    most `patience` seconds, and at most `most` bytes are read. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         if odd := _odd(handle):
-            raise OSError(errno.EINVAL, f"it is {odd}, and no file", str(path))
+            raise OSError(errno.EINVAL, f"it is {odd}, not a file", str(path))
         readable = select.poll()
         readable.register(handle, select.POLLIN)
         text = b""
         while len(text) <= most:
-            # A FIFO that nobody writes to would be taken for an empty file.
+            # Without this wait, a FIFO without a writer would look like an empty file.
             if not readable.poll(patience * 1000):
-                raise TimeoutError(errno.ETIMEDOUT, "nobody writes to it", str(path))
+                raise TimeoutError(errno.ETIMEDOUT, "no process writes to it", str(path))
             if not (block := os.read(handle, 2**16)):
                 return text
             text += block
@@ -107,8 +107,10 @@ def read_given(path: Path, *, most: int = 2**20, patience: float = 10.0) -> byte
 
 
 def _odd(handle: int) -> str:
-    """What is open, where it is something whose text may never come or never end; empty for all else. The pipe of
-    `<(...)` is no name in a folder, and the process at its other end has begun. /dev/null is an empty file."""
+    """The kind of the open file, if its text may never come or never end. Empty for all other files.
+
+    The pipe of `<(...)` is allowed: it has no name in a folder, and a process already writes to it. /dev/null is
+    allowed as an empty file."""
     status = os.fstat(handle)
     if stat.S_ISFIFO(status.st_mode):
         # proc(5), /proc/pid/fd: the link of a pipe without a name is `pipe:[inode]`.
@@ -119,7 +121,7 @@ def _odd(handle: int) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames and new names in `folder` last through a power cut."""
+    """Writes the names in `folder` to the disk, so that renames and new files survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -128,14 +130,14 @@ def sync_folder(folder: Path) -> None:
 
 
 class Lock:
-    """An flock held on a folder. `fd` may be handed to short commands, so that the work an interrupted
-    virshle leaves behind (an orphaned `cp`) still holds it; a VMM never gets it."""
+    """An flock on a folder. Short commands may inherit `fd`: if virshle is interrupted, a command that still runs (for
+    example a `cp`) still holds the lock. A VMM never inherits it."""
 
     def __init__(
         self, folder: Path, *, shared: bool = False, patience: float = 10.0, told: Callable[[Path], None] | None = None
     ) -> None:
-        """Raises FileNotFoundError where there is no such folder, ConflictError after `patience` seconds. `told` is
-        called once when it takes longer than one."""
+        """Raises FileNotFoundError if there is no such folder, ConflictError after `patience` seconds. `told` is
+        called once if the wait takes longer than one second."""
         self._told = told
         self.folder = folder
         self.fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -159,13 +161,13 @@ class Lock:
                     self._told = None
                 if waited >= patience:
                     raise ConflictError(
-                        f"{self.folder} is locked: another virshle, or a command it left behind, works on it",
-                        hint=f"wait for it; `fuser -v {quote(str(self.folder))}` names it",
+                        f"{self.folder} is locked: another virshle, or a command that it started, works on it",
+                        hint=f"wait until it ends; `fuser -v {quote(str(self.folder))}` shows the process",
                     ) from None
             time.sleep(0.02)
 
     def still(self, folder: Path) -> bool:
-        """Whether what is locked is what is at `folder` now."""
+        """True if the locked folder is the folder that has the path `folder` now."""
         try:
             return os.path.samestat(os.fstat(self.fd), folder.stat())
         except FileNotFoundError:
@@ -184,7 +186,7 @@ class Lock:
 
 
 def try_lock(folder: Path) -> Lock | None:
-    """The lock at once, or None where it is taken, is not ours to take, or the folder is gone."""
+    """The lock, without waiting. None if another process holds it, if we may not take it, or if the folder is gone."""
     try:
         return Lock(folder, patience=0)
     except (ConflictError, FileNotFoundError, NotADirectoryError, PermissionError):
@@ -192,8 +194,8 @@ def try_lock(folder: Path) -> Lock | None:
 
 
 def held(folder: Path) -> bool:
-    """Whether somebody holds the lock of a folder for himself; not so of one that is gone. Whoever wants the lock in
-    just that moment is kept from it no longer than the look takes."""
+    """True if a process holds the exclusive lock of the folder. False if the folder is gone. The check takes a shared
+    lock for a moment; a process that wants the lock at that time waits only for that moment."""
     try:
         Lock(folder, shared=True, patience=0).release()
     except ConflictError:
@@ -204,7 +206,8 @@ def held(folder: Path) -> bool:
 
 
 def allow_locks(count: int) -> None:
-    """So that this process may hold as many locks, and still start commands; as far as the hard limit goes."""
+    """Raises the limit of open files, so that this process can hold `count` locks and still start commands. It cannot
+    go above the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + _OTHER_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -213,47 +216,49 @@ def allow_locks(count: int) -> None:
 
 
 def caller_home() -> Path:
-    """The home of who typed the command: under sudo, the caller's, not root's. Raises ConfigError."""
+    """The home of the user who typed the command: under sudo, the caller's home, not root's. Raises ConfigError."""
     caller = os.environ.get("SUDO_USER")
     if os.geteuid() == 0 and caller:
         with suppress(KeyError):
             return Path(pwd.getpwnam(caller).pw_dir)
-    # Empty or relative, it would be another folder for each folder that one is in.
+    # An empty or relative HOME would mean another folder in each current folder.
     if (home := os.environ.get("HOME", "")).startswith("/"):
         return Path(home)
     with suppress(KeyError):
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     raise ConfigError(
-        f"it is not known where your home is: HOME is not set, and the user {os.getuid()} is not in /etc/passwd",
+        f"your home folder is not known: HOME is not set, and the user {os.getuid()} is not in /etc/passwd",
         hint="export HOME=/A/FOLDER/OF/YOURS",
     )
 
 
 def check_known() -> None:
-    """Raises ConfigError where Nix and ssh would refuse who calls, as the system has no name for that user (nix:
-    "cannot figure out user name"; openssh, ssh.c and ssh-keygen.c: "No user exists for uid")."""
+    """Raises ConfigError if the system has no name for the calling user. Nix and ssh would fail (nix: "cannot figure
+    out user name"; openssh, ssh.c and ssh-keygen.c: "No user exists for uid")."""
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
         raise ConfigError(
-            f"the user with the number {os.getuid()} has no entry in /etc/passwd, which Nix and ssh need",
-            hint=f"make one (as root: useradd --uid {os.getuid()} NAME), or run virshle as another user",
+            f"the user with the number {os.getuid()} has no entry in /etc/passwd, and Nix and ssh need one",
+            hint=f"create the user (as root: useradd --uid {os.getuid()} NAME), or run virshle as another user",
         ) from None
 
 
 def check_folder(folder: Path, mend: str) -> None:
-    """Raises ConfigError where it is not there and cannot be made, as what has its name, or the name of a folder above
-    it, is no folder. `mend`: how to choose another."""
+    """Raises ConfigError if the folder cannot exist, because a file or a link has its name, or the name of a folder
+    above it. `mend`: how to choose another folder."""
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
-        what = "a link that leads to no folder" if there.is_symlink() else "no folder"
+        what = "a link that does not lead to a folder" if there.is_symlink() else "not a folder"
         raise ConfigError(
             f"{folder} cannot be used: {there} is {what}", hint=f"move it away, or choose another folder: {mend}"
         )
 
 
 def expand(path: str | Path, relative_to: Path | None = None) -> Path:
-    """`~` is the caller's home; the result is absolute but not resolved. Raises ConfigError for a home of nobody."""
+    """The path with `~` replaced by the caller's home. It is absolute, but links are not resolved.
+
+    Raises ConfigError for `~NAME` if there is no such user."""
     first, *rest = Path(path).parts or (".",)
     if first == "~":
         return caller_home().joinpath(*rest)
@@ -265,19 +270,20 @@ def expand(path: str | Path, relative_to: Path | None = None) -> Path:
 
 
 def full(path: Path) -> Path:
-    """Absolute, not resolved. Raises ConfigError for a relative one where the current folder was removed meanwhile."""
+    """The absolute path; links are not resolved. Raises ConfigError for a relative path if the current folder was
+    removed."""
     try:
         return path if path.is_absolute() else Path.cwd() / path
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: the current folder was removed, and no path is relative to it",
+            f"{path}: the current folder was removed, so a relative path does not work",
             hint="cd to another folder, or write the path in full",
         ) from None
 
 
 @contextmanager
 def explained(doing: str, *, hint: str = "") -> Iterator[None]:
-    """Turns an OSError met while `doing` something into an error a person can act on."""
+    """Turns an OSError into an error that says what virshle was `doing`, and what the user can do."""
     try:
         yield
     except OSError as error:
@@ -287,7 +293,7 @@ def explained(doing: str, *, hint: str = "") -> Iterator[None]:
 
 def explain(error: OSError, message: str, hint: str = "") -> VirshleError:
     if not hint and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        hint = "check who owns it (`ls -ld`), or choose another folder by VIRSHLE_STATE_DIR and VIRSHLE_RUN_DIR"
+        hint = "check who owns it (`ls -ld`), or choose other folders with VIRSHLE_STATE_DIR and VIRSHLE_RUN_DIR"
     if not hint and error.errno == errno.ENOSPC:
         hint = "free some space (`df -h`), then run the command again"
     return HostError(message, hint=hint)

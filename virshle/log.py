@@ -63,7 +63,7 @@ def command(shell: str) -> None:
 
 
 def output(text: str) -> None:
-    """What a command printed (-vvvv)."""
+    """The output of a command (-vvvv)."""
     if _level >= 4 and text.strip():
         _say("  " + printable(text.rstrip()).replace("\n", "\n  "), "2")
 

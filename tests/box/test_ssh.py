@@ -30,7 +30,7 @@ def test_a_port_on_which_nobody_in_the_guest_listens(web: Web) -> None:
     shown = box.run("v ssh web -vvv true").stderr.splitlines()
     (line,) = (line[2:] for line in shown if line.startswith("+ env SHELL=/bin/sh ssh "))
     said = box.run(f"{ENDS}{line.replace('/vsock 22', '/vsock 4711')}", code=255).stderr
-    assert "nobody listens on port 4711 of the guest's vsock" in said
+    assert "no process listens on port 4711 of the guest's vsock" in said
 
 
 @ON_CLOUD_HYPERVISOR
@@ -42,7 +42,7 @@ def test_a_runtime_folder_that_is_gone(web: Web) -> None:
         said = box.run(f"{ENDS} v ssh web true", code=255).stderr
     finally:
         box.run(f"mv {folder}.away {folder}")
-    assert f"no connection to the VMM by {folder}/vsock: No such file" in said
+    assert f"no connection to the VMM at {folder}/vsock: No such file" in said
     assert "v info VM" in said
 
 

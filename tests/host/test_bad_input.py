@@ -54,7 +54,7 @@ def test_who_does_not_listen_gets_the_right_code_too(bare: Host, line: str, code
         (("create", "-t", "tyni"), 4, ("'tyni'", "did you mean tiny?")),
         (("create", "-t", "plain", "WEB"), 2, ("host name",)),
         (("create", "-t", "plain", "../x"), 2, ("host name",)),
-        (("create", "-t", "plain", "12"), 2, ("all digits",)),
+        (("create", "-t", "plain", "12"), 2, ("has only digits",)),
         (("create", "-t", "plain", ""), 2, ("empty",)),
         (("create", "-t", "plain", "-n", "0"), 2, ("0",)),
         (("image", "build", "tyni"), 4, ("did you mean tiny?",)),

@@ -100,7 +100,7 @@ def test_what_is_roots_among_anothers_vms_is_told_with_what_mends_it() -> None:
         rows = [row for row in _listed(user.v("doctor", "--format", "json", code=3)) if row["area"] == "state"]
         found = {(row["name"], row["found"].partition(":")[0]): row["remedy"] for row in rows}
         (mend,) = [remedy for (name, _), remedy in found.items() if "chown" in remedy]
-        assert ("VM web-2", "whether a VM runs cannot be known") in found
+        assert ("VM web-2", "cannot find out if a VM runs") in found
         subprocess.run(shlex.split(mend[mend.index("chown ") :].partition(";")[0]), check=True)
         record.unlink()
         assert {row["state"] for row in _listed(user.v("ls", "--format", "json"))} == {"stopped"}

@@ -241,7 +241,7 @@ def test_a_disk_that_sfdisk_made_is_whole_to_its_last_sector(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "part"), [("tiny", 5, "already"), ("a/b", 2, "no plain name"), (".x", 2, "no plain name")]
+    ("name", "code", "part"), [("tiny", 5, "already"), ("a/b", 2, "not a plain name"), (".x", 2, "not a plain name")]
 )
 def test_a_name_that_cannot_be_is_refused(bare: Host, name: str, code: int, part: str) -> None:
     disk = raw_disk(bare.folder / "x.raw")
@@ -270,7 +270,7 @@ def wait_gone(pid: int) -> None:
 
 def test_a_file_name_that_is_not_utf_8_needs_a_name_and_is_shown(bare: Host) -> None:
     disk = raw_disk(bare.folder / os.fsdecode(b"n\xff.raw"))
-    assert "is no plain name" in bare.v("image", "import", str(disk), code=2).stderr
+    assert "is not a plain name" in bare.v("image", "import", str(disk), code=2).stderr
     bare.v("image", "import", str(disk), "--name", "x")
     assert images(bare)["x"]["source"].endswith(r"n\xff.raw")
 

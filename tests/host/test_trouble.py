@@ -263,7 +263,7 @@ def test_a_guest_that_stands_still_for_a_full_disk_says_so_and_goes_on(
         assert time.monotonic() < deadline, row
         time.sleep(0.2)
     assert row["problem"].endswith("make room (df -h), then: v resume web")
-    assert "a disk of the host that is full" in host.v("info", "web").stdout
+    assert "a disk of the host is full" in host.v("info", "web").stdout
     subprocess.run(["mount", "-o", "remount,size=400m", str(folder)], check=True)
     host.v("resume", "web")
     # It lost nothing: what it could not write is written now.

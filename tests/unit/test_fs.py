@@ -230,7 +230,7 @@ def test_what_is_no_folder_is_told_with_what_chooses_another(what: str, below: s
         odd.write_text("")
     else:
         odd.symlink_to("nowhere")
-    with pytest.raises(ConfigError, match=f"{odd} is (no folder|a link that leads to no folder)") as caught:
+    with pytest.raises(ConfigError, match=f"{odd} is (not a folder|a link that does not lead to a folder)") as caught:
         fs.check_folder(odd / below, "VIRSHLE_STATE_DIR")
     assert "VIRSHLE_STATE_DIR" in caught.value.hint
     fs.check_folder(tmp_path / "not/there/yet", "VIRSHLE_STATE_DIR")

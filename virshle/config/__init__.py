@@ -1,1 +1,1 @@
-"""The configuration: found, read, merged with what is built in, checked whole; nothing else of the host."""
+"""The configuration: find it, read it, merge it with the built-in one, and check it. Reads nothing else of the host."""

@@ -1,4 +1,4 @@
-"""Reads the configuration: every problem at once, each with its file, its key and what is near it."""
+"""Reads the configuration. Reports every problem at once, each with its file, its key and similar names."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Config:
 
 
 def load(paths: Paths | None = None) -> Config:
-    """The user's file over what is built in. Raises ConfigError, with every problem in its details."""
+    """The built-in configuration, with the user's file on top. Raises ConfigError with every problem in its details."""
     paths = paths or find_paths()
     built_in = _parse(resources.files("virshle.config").joinpath("builtin.toml").read_text(), BUILT_IN)
     name = str(paths.config)
-    # A file that was asked for by name must be there.
+    # The file must exist if the user named it.
     wanted = paths.config.exists() or paths.origins["config"] == "VIRSHLE_CONFIG"
     imported = ConfigFile(image=tuple(_imported(paths)))
     known = [image.name for section in (built_in, imported) for image in section.image]
@@ -75,7 +75,7 @@ def load(paths: Paths | None = None) -> Config:
 
 
 def _imported(paths: Paths) -> Iterator[ImageConfig]:
-    """Images that need no configuration: what `v image import` put into the state folder."""
+    """Images that need no configuration: `v image import` put them into the state folder."""
     for folder in sorted(paths.images.iterdir()) if paths.images.is_dir() else ():
         with suppress(ValidationError, OSError):
             disk = paths.imported(folder.name)
@@ -89,7 +89,7 @@ def _read(paths: Paths) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
-            f"cannot read {paths.config}: {reason}", hint=f"it was chosen by: {paths.origins['config']}"
+            f"cannot read {paths.config}: {reason}", hint=f"this path comes from: {paths.origins['config']}"
         ) from error
 
 
@@ -97,9 +97,9 @@ def _parse(text: str, name: str, known_images: Iterable[str] = ()) -> ConfigFile
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        # Not all that tomllib raises is its own error: a number of 5,000 digits is Python's.
+        # tomllib does not only raise its own error: for a number of 5,000 digits, Python raises a plain ValueError.
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError(f"{name} is no valid TOML: {reason}", hint=f"mend that line{_THEN}") from error
+        raise ConfigError(f"{name} is not valid TOML: {reason}", hint=f"fix that line{_THEN}") from error
     problems = list(cross_check(data, known_images))
     try:
         section = ConfigFile.model_validate(data)
@@ -111,7 +111,7 @@ def _parse(text: str, name: str, known_images: Iterable[str] = ()) -> ConfigFile
 
 
 def provenance(config: Config) -> Iterator[tuple[str, object, str]]:
-    """Every value there is: its key, the value, and where it came from."""
+    """For every value: its key, the value, and where the value comes from."""
     for name in ("state", "run", "config"):
         yield f"paths.{name}", str(getattr(config.paths, name)), config.paths.origins[name]
     groups: tuple[tuple[str, str, dict[str, Any]], ...] = (

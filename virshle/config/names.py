@@ -1,6 +1,6 @@
-"""What there is a name of, read in a hurry: for completion, which is for a key that somebody presses.
+"""Names for shell completion. They are read fast, because a user waits for them after a key press.
 
-It checks nothing, and what cannot be read has no names.
+Nothing is checked. A file that cannot be read gives no names.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _sorted(names: Callable[[Paths], Iterator[str]]) -> list[str]:
 
 
 def _configured(paths: Paths, tables: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> Iterator[str]:
-    # The schema, which checks all of it, costs more than a key may.
+    # The schema would check the whole file, which takes too long after a key press.
     import tomllib
 
     for file in (_BUILT_IN, paths.config):

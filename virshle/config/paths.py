@@ -1,4 +1,4 @@
-"""Where everything is kept."""
+"""The folders and files that virshle uses."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ LONGEST_SOCKET = "console.sock"
 @dataclass(frozen=True)
 class Paths:
     state: Path
-    """VMs, names, images: survives a reboot."""
+    """VMs, names and images. They survive a reboot."""
     run: Path
-    """Sockets, which are of no use after a reboot. Ordinary users have theirs beside the state: XDG_RUNTIME_DIR is not
-    set for cron, and a logout empties it (pam_systemd(8)), while VMs go on."""
+    """Sockets, which are useless after a reboot. An ordinary user has them in the state folder: XDG_RUNTIME_DIR is not
+    set for cron, and a logout empties it (pam_systemd(8)) while VMs still run."""
     config: Path
-    """The configuration file, there or not."""
+    """The configuration file. It may be missing."""
     origins: Mapping[str, str]
-    """Who chose each of the three."""
+    """For each of the three: where its path comes from."""
     former: tuple[Path, ...] = ()
-    """Where an older virshle kept the sockets of VMs that may run still."""
+    """Folders in which an older virshle kept sockets. VMs that still run may have their sockets there."""
 
     @property
     def names(self) -> Path:
@@ -39,12 +39,14 @@ class Paths:
         return self.state / "image"
 
     def imported(self, name: str) -> Path:
-        """The disk of an image that was imported."""
+        """The disk of an imported image."""
         return self.images / name / "disk.raw"
 
 
 def find_paths(environ: Mapping[str, str] = os.environ, *, root: bool | None = None) -> Paths:
-    """Root's are the system's folders, anybody else's the XDG ones; VIRSHLE_* move each. Raises ConfigError."""
+    """Root uses the system's folders, other users use the XDG folders. VIRSHLE_* variables change each path.
+
+    Raises ConfigError."""
     if root is None:
         root = os.geteuid() == 0
     if root:
@@ -93,14 +95,14 @@ def _of_user(environ: Mapping[str, str]) -> dict[str, _Chosen]:
 
 
 def _session_folders(environ: Mapping[str, str]) -> list[Path]:
-    """Those of a login session, which the caller need not be in: logind's is found without it."""
+    """The folders of a login session. The caller may be outside of a session: logind's folder is found all the same."""
     named = environ.get("XDG_RUNTIME_DIR", "")
     folders = [*([named] if named.startswith("/") else []), f"/run/user/{os.getuid()}"]
     return [Path(folder) / "virshle" for folder in dict.fromkeys(folders)]
 
 
 def _beside(state: Path, session: list[Path]) -> _Chosen:
-    """Where the state's path is too long, sockets in the session's folder are better than none."""
+    """The folder beside the state; the session's folder if the path beside the state is too long for sockets."""
     beside = state / "run"
     if not fits_sockets(beside) and fits_sockets(session[0]) and session[0].parent.is_dir():
         return session[0], f"{beside} is too long for sockets"
@@ -108,14 +110,16 @@ def _beside(state: Path, session: list[Path]) -> _Chosen:
 
 
 def _check_text(path: Path, who: str) -> None:
-    """What is written down of a VM is JSON, and QEMU is told by JSON. Raises ConfigError."""
+    """Paths must be UTF-8: vm.json is JSON, and QEMU gets paths as JSON. Raises ConfigError."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{path} is not UTF-8, and was chosen by: {who}", hint="choose a folder that is") from None
+        raise ConfigError(
+            f"the path {path} is not UTF-8; it comes from: {who}", hint="choose a path that is valid UTF-8"
+        ) from None
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> Path:
     value = environ.get(variable, "")
-    # The XDG base directory specification: a relative path in these is to be ignored.
+    # The XDG base directory specification: a relative path in these variables must be ignored.
     return Path(value) if value.startswith("/") else caller_home() / default

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: every problem with its key and what is near it."""
+"""Words for what is wrong with a configuration: every problem with its key, and with similar names."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Key = tuple[str | int, ...]
 
 
 TEXT = "utf-8-sig"
-"""How a file that a person wrote is decoded: some editors begin it with a byte order mark."""
+"""The encoding of files that people write: some editors put a byte order mark at the beginning."""
 
 
 def problems_error(name: str, problems: list[str], *, then: str = "") -> ConfigError:
-    """`then`: what to do when the file is mended."""
+    """`then`: what to do after the file is fixed."""
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     return ConfigError(
         f"{name} has {count}",
-        hint=f"mend {'the file' if then else name}{then}",
+        hint=f"fix {'the file' if then else name}{then}",
         details=[f"{name}: {p}" for p in problems],
     )
 
 
 def explain(error: ValidationError, model: type[BaseModel], *, secret: bool = False) -> Iterator[str]:
-    """A line for each problem that the schema finds; `secret`: without the value, which may be a key."""
+    """A line for each problem that the schema finds. `secret`: leave out the value, because it may be a key."""
     problems = error.errors(include_url=False)
     around = {key[:length] for key in (problem["loc"] for problem in problems) for length in range(len(key))}
     for problem in problems:
         key: Key = problem["loc"]
         if key in around:
-            continue  # only says that what is inside is wrong
+            continue  # another problem is about a key inside this one, and says more
         line = f"{dotted(key)}: {sentence(problem)}"
         if problem["type"] == "extra_forbidden":
             line += maybe(str(key[-1]), _known_keys(model, key[:-1]))
@@ -46,15 +46,15 @@ def explain(error: ValidationError, model: type[BaseModel], *, secret: bool = Fa
             line += _written(model, key)
         elif problem["type"] != "missing":
             shown = "" if secret else _shown(problem["input"])
-            told = problem["type"] == "value_error" and shown in line
-            line += f" (it is {shown[:80]})" if shown and not told else ""
+            already = problem["type"] == "value_error" and shown in line
+            line += f" (it is {shown[:80]})" if shown and not already else ""
             if problem["type"] == "literal_error" and not secret:
                 line += maybe(str(problem["input"]), choices(problem["ctx"]))
         yield line
 
 
 def _written(model: type[BaseModel], key: Key) -> str:
-    """How TOML writes a section, or a list of sections, at `key`; empty where that is none."""
+    """How TOML writes the section, or the list of sections, at `key`. Empty if `key` is not a section."""
     names = [part for part in key if isinstance(part, str)]
     if not _known_keys(model, key):
         return ""
@@ -74,7 +74,7 @@ def _is_list(model: type[BaseModel], names: list[str]) -> bool:
 
 
 def _shown(value: object) -> str:
-    """As TOML has it."""
+    """The value as TOML writes it. Empty for tables and lists."""
     if isinstance(value, dict | list | tuple):
         return ""
     if isinstance(value, bool):
@@ -84,7 +84,7 @@ def _shown(value: object) -> str:
     try:
         return repr(value)
     except ValueError:
-        return "a number of thousands of digits"
+        return "a number with thousands of digits"
 
 
 def maybe(word: str, known: Iterable[str]) -> str:
@@ -93,8 +93,9 @@ def maybe(word: str, known: Iterable[str]) -> str:
 
 
 def cross_check(data: dict[str, Any], known_images: Iterable[str]) -> Iterator[str]:
-    """What no single key shows, read from the raw file so that it is told beside all else: two of one name, and disks
-    of an image that is not there."""
+    """Problems between keys: two sections with one name, and disks whose image does not exist.
+
+    Reads the raw data, so that these problems are reported together with all others."""
     templates = _tables(_table(data.get("template")).get("vm"))
     images = _tables(data.get("image"))
     for key, tables in (("template.vm", templates), ("image", images)):
@@ -107,7 +108,7 @@ def cross_check(data: dict[str, Any], known_images: Iterable[str]) -> Iterator[s
             image = disk.get("image")
             if isinstance(image, str) and image not in known:
                 path = dotted(("template", "vm", t, "disk", d, "image"))
-                yield f"{path}: no image named {image!r}" + maybe(image, known)
+                yield f"{path}: there is no image named {image!r}" + maybe(image, known)
 
 
 def _names(tables: list[dict[str, Any]]) -> list[str]:
@@ -116,7 +117,7 @@ def _names(tables: list[dict[str, Any]]) -> list[str]:
 
 def _twice(path: str, tables: list[dict[str, Any]]) -> Iterator[str]:
     count = Counter(_names(tables))
-    yield from (f"{path}: two are named {name!r}" for name in sorted(count) if count[name] > 1)
+    yield from (f"{path}: more than one is named {name!r}" for name in sorted(count) if count[name] > 1)
 
 
 def _table(value: object) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def dotted(key: Key) -> str:
 
 
 def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
-    """The keys of the section at `key`. In a table of tables, as `dhcp.fake.pool` is, a name is no key of a section."""
+    """The keys of the section at `key`. In a table of tables, such as `dhcp.fake.pool`, a name is skipped."""
     inner: type[BaseModel] | None = model
     for part in key:
         if isinstance(part, int) or inner is None or part not in inner.model_fields:

@@ -1,6 +1,6 @@
-"""The configuration's shape: the first virshle's keys, extended. Unknown keys are refused.
+"""The shape of the configuration: the keys of the first virshle, and newer ones. Unknown keys are refused.
 
-A key that is read but changes nothing is marked by `unused(...)`, and warned about when it is set.
+`unused(...)` marks a key that is read but has no effect. virshle warns if such a key is set.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ NET_TYPES = ("user", "tap", "macvtap", "vhost")
 LEAST_MEMORY = 2**26
 
 Size = Annotated[int, BeforeValidator(parse_size)]
-"""Written `"2GiB"` and read as bytes."""
+"""Written as `"2GiB"`, read as bytes."""
 
 
 def unused(why: str) -> Any:
-    """A key that loads and has no effect."""
+    """A key that is read and has no effect. `why` is shown in the warning."""
     return Field(default=None, json_schema_extra={"unused": why})
 
 
@@ -64,8 +64,8 @@ class DhcpSection(Strict):
 
 
 class NetOptions(Strict):
-    mac: str | None = unused("a VM's MAC follows from its uuid")
-    ip: str | None = unused("addresses are given by the network")
+    mac: str | None = unused("the MAC is computed from the VM's uuid")
+    ip: str | None = unused("the network assigns the address")
 
 
 def _net_type(value: object) -> object:
@@ -80,7 +80,7 @@ def _net_type(value: object) -> object:
 
 
 class NetTypeTable(Strict):
-    """Exactly one of the known types, each a table of its own."""
+    """Exactly one of the known types. Each type is a table."""
 
     user: NetOptions | None = None
     tap: NetOptions | None = None
@@ -104,11 +104,11 @@ class NetTemplate(Strict):
 
 
 LocalPath = Annotated[str, Field(min_length=1), written_as(r"[^\x00]*", "must be a path without a NUL character")]
-"""`~` is the caller's home; a relative one begins in the folder of the configuration file."""
+"""`~` is the caller's home. A relative path begins in the folder of the configuration file."""
 
 
 class DiskTemplate(Strict):
-    """`path`: a local raw image, cloned. `image`: one of the `[[image]]`s. Neither: an empty disk of `size`."""
+    """`path`: a local raw image to clone. `image`: one of the `[[image]]`s. Neither: an empty disk of `size`."""
 
     name: FileName
     path: LocalPath | None = None
@@ -119,9 +119,9 @@ class DiskTemplate(Strict):
     @model_validator(mode="after")
     def _source(self) -> Self:
         if self.path is not None and self.image is not None:
-            raise ValueError("choose one of path and image, not both")
+            raise ValueError("choose path or image, not both")
         if self.path is None and self.image is None and self.size is None:
-            raise ValueError("say where it comes from: path or image, or size for an empty disk")
+            raise ValueError("the disk needs a source: set path or image, or set size for an empty disk")
         return self
 
 
@@ -146,16 +146,16 @@ class VmTemplate(Strict):
     extra: ExtraSection | None = None
     hypervisor: Hypervisor = "auto"
     user: Login = "root"
-    """Whom `v ssh` logs in as."""
+    """The user that `v ssh` logs in as."""
     firmware: LocalPath | None = None
-    """By which cloud-hypervisor boots a disk that brings its own boot loader; else the usual places are searched."""
+    """cloud-hypervisor boots a disk that has its own boot loader with this file. Default: search the usual places."""
     ready: Ready | None = None
-    """Who says that it is ready; by default the guest where its disk is an image, else its ssh server."""
+    """What shows that the VM is ready. Default: the guest's message if the disk is an image, else its ssh server."""
 
     @model_validator(mode="after")
     def _boots(self) -> Self:
         if self.disk[0].path is None and self.disk[0].image is None:
-            raise ValueError("its first disk is empty: nothing to boot; put the one with path or image first")
+            raise ValueError("the first disk is empty, so the VM cannot boot; put a disk with path or image first")
         return self
 
 
@@ -163,13 +163,15 @@ class TemplateSection(Strict):
     vm: tuple[VmTemplate, ...] = ()
 
 
-_FLAKE = "must be FLAKE#ATTRIBUTE, on one line, and begin neither with - nor with a space"
-_ARGUMENT = "must be the name of an argument of the Nix file: letters, digits, _, ' and -, not a digit or - first"
+_FLAKE = "must be FLAKE#ATTRIBUTE on one line, and must not begin with - or a space"
+_ARGUMENT = (
+    "must be the name of an argument of the Nix file: letters, digits, _, ' and -; it must not begin with a digit or -"
+)
 
 
 class ImageConfig(Strict):
     """Exactly one source. `nix`: a flake reference. `file`: a Nix file, called with `args`. `path`: a local raw
-    disk image. `builtin`: one that virshle brings."""
+    disk image. `builtin`: an image that is part of virshle."""
 
     name: FileName
     nix: Annotated[str, written_as(r"[^-\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*", _FLAKE)] | None = None
@@ -186,7 +188,7 @@ class ImageConfig(Strict):
                 f"choose exactly one of nix, file and path{', not ' + ' and '.join(chosen) if chosen else ''}"
             )
         if self.args and self.file is None:
-            raise ValueError("args are for a Nix file: give `file` too")
+            raise ValueError("args are only for a Nix file: set `file` too")
         return self
 
     @property

@@ -1,4 +1,5 @@
-"""The one place that starts processes: argv lists, no shell, stdin closed, time bounded, all of it shown."""
+"""The only package that starts processes. Commands are argv lists, without a shell, with stdin closed and with a time
+limit. Each one is written to the log."""
 
 from virshle.exec.attach import attached, on_terminal
 from virshle.exec.follow import follow

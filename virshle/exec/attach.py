@@ -1,4 +1,4 @@
-"""A command on our own terminal, whose end we wait for."""
+"""Runs a command on our own terminal and waits for its end."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from virshle.exec.run import find_program, missing
 
 
 def on_terminal() -> bool:
-    """Whether a command that is given our input and our output can have a terminal of its own: both are one, so that
-    nothing is changed on its way through a pipe."""
+    """True if our input and our output are both a terminal. Then a command that gets them may use its own terminal
+    modes: no data goes through a pipe and is changed there."""
     return os.isatty(0) and os.isatty(1)
 
 
 def attached(argv: Sequence[str]) -> int:
-    """Its exit code, or 128 and the number of the signal that ended it. Its input, its output and its environment are
-    ours. When we are interrupted it ends first. Raises ConfigError when there is no such program."""
+    """Runs the command with our input, output and environment. Returns its exit code, or 128 plus the number of the
+    signal that ended it. If we are interrupted, the command is ended first. Raises ConfigError if there is no such
+    program."""
     import subprocess
 
     program = find_program(argv[0])

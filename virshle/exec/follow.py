@@ -1,4 +1,4 @@
-"""Long commands, whose output is read while they run."""
+"""Runs long commands and reads their output while they run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from virshle.errors import TimedOutError
 from virshle.exec.run import Command, Result, environment, failure, find_program, missing
 
 _BYTES = "latin-1"
-"""An encoding in which each byte is a character: `sh` takes no word that is not of its encoding, and a path may be of
-none."""
+"""In this encoding each byte is a character. `sh` refuses words that do not fit its encoding, and a path may have any
+bytes."""
 
 
 def follow(
@@ -25,11 +25,11 @@ def follow(
     locks: Iterable[int] = (),
     check: bool = True,
 ) -> Result:
-    """Runs it to its end and gives each line of its stderr to `on_line`; stdout is collected.
+    """Runs the command to its end. Gives each line of its stderr to `on_line`, and collects its stdout.
 
-    Raises as `run` does. A Ctrl-C interrupts the command first (nix then cleans up after itself).
+    Raises the same errors as `run`. Ctrl-C interrupts the command first, so that nix can clean up.
     """
-    # The import costs as much as the rest of a short command.
+    # The import takes as much time as the rest of a short command.
     import sh
 
     program = find_program(command.argv[0])
@@ -54,7 +54,7 @@ def follow(
         _bg=True,
         _bg_exc=False,
     )
-    # sh's own _timeout ends only the direct child, not what that started.
+    # sh's own _timeout ends only the direct child, not the processes that the child started.
     try:
         _wait(process, command.timeout)
     except sh.TimeoutException:
@@ -81,8 +81,8 @@ def _wait(process: Any, timeout: float) -> None:
 
     with suppress(sh.ErrorReturnCode):
         process.wait(timeout=timeout)
-    # With a timeout that returns when the command has ended, of whose output some may be still unread. This reads the
-    # rest, and no more than two seconds of what somebody else writes who has inherited its pipes.
+    # The wait above returns when the command has ended, but some of its output may be unread. This wait reads the rest.
+    # If another process inherited the pipes, this reads for at most two more seconds.
     process.process.wait()
 
 

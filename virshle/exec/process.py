@@ -1,9 +1,10 @@
-"""A process that outlives us: how it is launched, recorded, and known to be alive.
+"""Launches a process that outlives virshle, records it, and checks if it is alive.
 
-Its record is a file that the process holds an flock on as long as it lives, whatever becomes of us, of our sockets or
-of its pid: who cannot take the lock knows that it runs. In the file is one line, `PID BOOT TOKEN`, for whoever must
-signal it: BOOT is /proc/sys/kernel/random/boot_id, TOKEN tells this launch from all others. The process may write into
-its record what it likes, so a pid is only believed of a process that has the record open, as descriptor 9.
+The process has a record: a file on which the process holds an flock as long as it lives. If the lock cannot be taken,
+the process runs. This does not depend on virshle, on sockets or on pids. The file has one line, `PID BOOT TOKEN`, which
+is needed to send a signal to the process: BOOT is /proc/sys/kernel/random/boot_id, and each launch has its own TOKEN.
+The process can write anything into its record. So virshle trusts the pid only if the process with that pid has the
+record open as descriptor 9.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from virshle.fs import explain
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FD = 9
-# What is in the current folder of a VMM could not be unmounted as long as that lives.
+# `cd /`: a file system cannot be unmounted while it has the current folder of a process, and a VMM lives long.
 _LAUNCHER = 'cd / || exit; setsid "$@" run </dev/null >/dev/null & exec "$@" began $!'
 _KILL = (
     'read -r pid boot token <"$1" && [ "$token" = "$2" ] && [ "/proc/$pid/fd/9" -ef "$1" ] && kill -KILL "$pid" && '
@@ -35,53 +36,53 @@ _CUT = (
 
 
 BEGIN_SECONDS = 300
-"""How long a program may take to begin: more than a minute where thirty guests boot on one processor."""
+"""The time limit for the beginning of a program. It takes more than a minute if thirty guests boot on one processor."""
 
 
 def launch(script: Path, prefix: Sequence[str] = ()) -> Command:
-    """Runs a VM's own script (see vmm.sh.j2) in a session of its own. When the command has ended well its program is
-    there and holds its record; of two launches the second fails and touches nothing. `prefix`: of a command that
-    runs others, `setpriv` say."""
-    # By name of its shell, as its file system may be mounted noexec (mount(8)).
+    """Runs a VM's own script (see vmm.sh.j2) in its own session. After the command succeeds, the program runs and holds
+    its record. If it runs already, the launch fails and changes nothing. `prefix`: the words of a command that runs
+    other commands, for example `setpriv`."""
+    # `sh` is named, because the script's file system may be mounted noexec (mount(8)).
     return Command(("sh", "-c", _LAUNCHER, "sh", *prefix, "sh", str(script)), timeout=BEGIN_SECONDS, detached=True)
 
 
 def kill_launched(record: Path, token: str) -> Command:
-    """Kills what that launch started, and nothing that another did. Returns when it is gone."""
+    """Kills the process of the launch with that token, and no other. Returns when the process is gone."""
     return Command(("sh", "-c", _KILL, "sh", str(record), token), ok=(0, 1))
 
 
 def cut_power(pid: int, record: Path) -> Command:
-    """Ends a VMM: SIGTERM, by which it writes out what it holds (cloud-hypervisor and QEMU both power off hard at it),
-    and SIGKILL where it does not listen within 5 seconds. Returns when it is gone."""
+    """Ends a VMM. At SIGTERM, a VMM writes its data to the disks (cloud-hypervisor and QEMU both power the guest off
+    hard). If it has not ended after 5 seconds, it gets SIGKILL. Returns when the VMM is gone."""
     return Command(("sh", "-c", _CUT, "sh", str(pid), str(record)), timeout=30)
 
 
 def gone_shell(record: Path) -> str:
-    """A shell test: nothing holds the record."""
+    """A shell test: no process holds the record."""
     return f"flock --shared --nonblock {quote(str(record))} true"
 
 
 @dataclass(frozen=True)
 class Process:
-    """It runs. `pid` is known where the record is whole and names the process that holds it."""
+    """A process that runs. `pid` is None if the record is damaged, or does not name the process that holds it."""
 
     pid: int | None
 
 
 _NO_RECORD = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV)
-"""Why a file cannot be opened that is not there, or is no file."""
+"""The errors of open(2) for a record that does not exist or is not a file."""
 
 
 def running(record: Path) -> Process | None:
-    """The process that holds the record, if there is one. Raises HostError where that cannot be known: whoever is told
-    that a VM does not run may start or delete it."""
+    """The process that holds the record, if there is one. Raises HostError if that cannot be known: a caller that
+    believes that a VM does not run may start or delete it."""
     try:
         handle = os.open(record, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in _NO_RECORD:
             return None
-        raise explain(error, f"whether a VM runs cannot be known: {record}: {error.strerror}") from error
+        raise explain(error, f"cannot find out if a VM runs: {record}: {error.strerror}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
@@ -100,9 +101,10 @@ def _holder(handle: int) -> int | None:
 
 
 def held_record(pid: int) -> tuple[Path, os.stat_result] | None:
-    """The record that a VMM has open: the path at which it is now, whatever was renamed above it, and what it is. The
-    path leads nowhere where the record was removed, or the VMM has mounts of its own (proc_pid_fd(5)). None of a
-    process that is not ours to look into."""
+    """The record that a VMM has open: its present path, even if a folder above it was renamed, and its status.
+
+    The path does not exist if the record was removed, or if the VMM has its own mounts (proc_pid_fd(5)). None if we may
+    not look into the process."""
     link = Path(f"/proc/{pid}/fd/{_FD}")
     with suppress(OSError):
         return link.readlink(), link.stat()
@@ -119,15 +121,15 @@ def _parse(text: bytes) -> tuple[int, str, str] | None:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the record says of the last launch, whether that lives or not."""
+    """What the record says about the last launch. The process may have ended."""
 
     token: str
     this_boot: bool
-    """Whether the host has been up since."""
+    """True if the host has not booted since the launch."""
 
 
 def recorded(record: Path) -> Recorded | None:
-    """None where nothing was launched yet, or the record is torn."""
+    """None if nothing was launched yet, or if the record is incomplete."""
     try:
         handle = os.open(record, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

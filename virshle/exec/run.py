@@ -1,4 +1,4 @@
-"""Short commands, run to their end."""
+"""Runs short commands to their end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PACKAGES = {
     "truncate": "coreutils",
     "useradd": "passwd",
 }
-"""Debian's package of a program, for the hint when it is missing."""
+"""Debian's package of each program, for the hint if the program is missing."""
 
 _BRIEF = 50
 """Milliseconds."""
@@ -63,21 +63,21 @@ _BRIEF = 50
 
 @dataclass(frozen=True)
 class Command:
-    """A host command. `env`: added to the kept part of the caller's environment. `ok`: exit codes that are no
-    failure. `detached`: it leaves something running behind, which must hold no lock of ours; a Ctrl-C waits for its
-    end, which is near."""
+    """A host command. `env`: added to the kept part of the caller's environment. `ok`: exit codes that are no failure.
+    `detached`: the command leaves a process running, which must not hold our locks. Ctrl-C waits for the end of such a
+    command, which takes only a short time."""
 
     argv: tuple[str, ...]
     timeout: float = 60.0
-    """Seconds; the whole process group is killed after them."""
+    """Seconds. After that, the whole process group is killed."""
     env: Mapping[str, str] = field(default_factory=dict)
     ok: tuple[int, ...] = (0,)
     detached: bool = False
     cwd: Path | None = None
-    """Where it is run, if that matters to it."""
+    """The folder in which it runs, if that matters."""
 
     def shell(self) -> str:
-        """The same, ready to paste into a shell."""
+        """The command, ready to paste into a shell."""
         words = ["env", "-C", shlex.quote(str(self.cwd))] if self.cwd else []
         words += [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
         return " ".join([*words, shlex.join(self.argv)])
@@ -97,8 +97,9 @@ def text_of(words: Iterable[str | Path]) -> tuple[str, ...]:
 
 
 def find_program(name: str) -> str | None:
-    """Its path, also in the sbin folders, which an ordinary user's PATH lacks on Debian."""
-    # Costs more to import than a short command takes.
+    """The path of the program. It also searches the sbin folders, which are not in an ordinary user's PATH on
+    Debian."""
+    # This import takes more time than a short command.
     import shutil
 
     return shutil.which(name, path=_path())
@@ -110,8 +111,9 @@ def _path() -> str:
 
 
 def environment(command: Command) -> dict[str, str]:
-    """What a command is given: a short part of the caller's environment, C locale, and its own additions."""
-    # LC_ALL=C.UTF-8 is the same, but a dozen files more to open, a sixth of the time that an `ln` takes.
+    """The environment of a command: a small part of the caller's environment, the C locale, and its own additions."""
+    # LC_ALL=C.UTF-8 has the same effect, but a program opens a dozen more files with it: a sixth of the time of an
+    # `ln`.
     kept = {name: os.environ[name] for name in os.environ if _is_kept(name)}
     return kept | {"PATH": _path(), "LC_CTYPE": "C.UTF-8"} | dict(command.env)
 
@@ -122,7 +124,7 @@ def _is_kept(name: str) -> bool:
 
 
 class Started:
-    """A command that runs. Who started it calls `end`, or `kill` where its end is not wanted any more."""
+    """A command that runs. The caller must call `end`, or `kill` if the command must not go on."""
 
     def __init__(self, command: Command, process: subprocess.Popen[str]) -> None:
         self.command = command
@@ -130,7 +132,7 @@ class Started:
         self._began = time.monotonic()
 
     def end(self, *, check: bool = True) -> Result:
-        """Waits for it, and raises as `run` does."""
+        """Waits for the end of the command. Raises the same errors as `run`."""
         import subprocess
 
         command, process = self.command, self._process
@@ -159,16 +161,16 @@ class Started:
 
 
 def run(command: Command, *, locks: Iterable[int] = (), check: bool = True) -> Result:
-    """Runs it to its end.
+    """Runs the command to its end.
 
-    Raises HostError when it fails (unless `check` is false), TimedOutError when it takes too long,
-    ConfigError when there is no such program.
+    Raises HostError if it fails (unless `check` is false), TimedOutError if it takes too long,
+    ConfigError if there is no such program.
     """
     return start(command, locks=locks).end(check=check)
 
 
 def start(command: Command, *, locks: Iterable[int] = ()) -> Started:
-    """Raises HostError where it cannot be started, ConfigError when there is no such program."""
+    """Raises HostError if the command cannot be started, ConfigError if there is no such program."""
     log.command(command.shell())
     try:
         return Started(command, _open(command, () if command.detached else tuple(locks)))
@@ -180,7 +182,7 @@ def start(command: Command, *, locks: Iterable[int] = ()) -> Started:
 
 
 def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
-    # Lists run nothing.
+    # Commands such as `v ls` start no process and do not need this import.
     import subprocess
 
     return subprocess.Popen(
@@ -198,9 +200,9 @@ def _open(command: Command, locks: tuple[int, ...]) -> subprocess.Popen[str]:
 
 
 def _wait_briefly(pid: int) -> None:
-    """Until the process ends or may want its output to be read. `communicate` alone looks for the end at intervals of
-    half a millisecond and more, as long as many a command takes."""
-    # What fails here (an old kernel) costs no more than that.
+    """Waits for a short time until the process ends. After that, somebody must read its output. `communicate` alone
+    checks for the end at intervals of half a millisecond and more. Many commands take only that long."""
+    # If this fails (on an old kernel), only that time is lost.
     with suppress(OSError):
         handle = os.pidfd_open(pid)
         try:
@@ -218,14 +220,15 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def missing(program: str, because: str = "") -> ConfigError:
-    """`because`: what it is needed for, ending in ": "."""
+    """`because`: why the program is needed. It ends with ": "."""
     package = PACKAGES.get(program)
     how = f"install it (Debian: apt-get install {package})" if package else "install it, or add it to PATH"
     return ConfigError(f"{because}{program} is not on this machine", hint=f"{how}; `v doctor` checks everything")
 
 
 def failure(result: Result, *, said: Sequence[str] | None = None, hint: str = "") -> HostError:
-    """The command, its exit code and what it said, once. `said`: by whoever read that along the way."""
+    """The error for a command that failed: the command, its exit code and its last lines. `said`: these lines, if the
+    output was read while the command ran."""
     code = result.code
     how = f"was killed by {signal_name(-code)}" if code < 0 else f"failed with exit code {code}"
     if said is None:
@@ -236,12 +239,12 @@ def failure(result: Result, *, said: Sequence[str] | None = None, hint: str = ""
 
 
 def signal_name(number: int) -> str:
-    # Real-time signals have numbers only.
+    # Real-time signals have only numbers.
     return {one.value: one.name for one in Signals}.get(number, f"signal {number}")
 
 
 def spawn_ok(command: Command) -> bool:
-    """Whether the program is there and ends well: for questions, not for work."""
+    """True if the program exists and succeeds. This is for checks, not for changes."""
     try:
         return run(command, check=False).code in command.ok
     except (ConfigError, TimedOutError):
@@ -249,7 +252,8 @@ def spawn_ok(command: Command) -> bool:
 
 
 def exec_into(argv: tuple[str, ...]) -> NoReturn:
-    """Becomes the command, as the shell's `exec` does: its terminal and its exit code are ours."""
+    """Replaces our process with the command, like the shell's `exec`. The command gets our terminal, and its exit code
+    is ours."""
     log.command(shlex.join(argv))
     program = find_program(argv[0])
     if program is None:

@@ -1,4 +1,4 @@
-"""The processes of this host, whoever began them, as /proc has them (proc_pid_cmdline(5), proc_pid_stat(5))."""
+"""Reads the processes of this host from /proc, whoever started them (proc_pid_cmdline(5), proc_pid_stat(5))."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Listed:
 
 
 def processes() -> Iterator[Listed]:
-    """Those with arguments: neither the kernel's own nor one that has ended and was not waited for."""
+    """All processes with arguments. Kernel threads and zombies have none."""
     for folder in _PROC.iterdir():
         if not folder.name.isdecimal():
             continue
@@ -27,7 +27,7 @@ def processes() -> Iterator[Listed]:
 
 
 def argv_of(pid: int) -> tuple[str, ...]:
-    """Empty where it has ended, or hides it."""
+    """The arguments of the process. Empty if the process has ended or hides them."""
     with suppress(OSError):
         words = (_PROC / str(pid) / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
         return () if words == [b""] else tuple(map(os.fsdecode, words))
@@ -35,16 +35,16 @@ def argv_of(pid: int) -> tuple[str, ...]:
 
 
 def parent_of(pid: int) -> int | None:
-    """None where it has ended."""
+    """The pid of the parent. None if the process has ended."""
     with suppress(OSError):
-        # The second field, its name in parentheses, may hold anything.
+        # The second field is the name in parentheses, and may have any characters.
         return int((_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
     return None
 
 
 def unit_of(pid: int) -> str | None:
-    """The service of systemd that it is in (cgroups(7), "/proc files": a line for each hierarchy, of which systemd has
-    one)."""
+    """The systemd service of the process (cgroups(7), "/proc files": a line for each hierarchy; one of them belongs to
+    systemd)."""
     with suppress(OSError):
         for line in (_PROC / str(pid) / "cgroup").read_text(errors="replace").splitlines():
             if line.endswith(".service"):
@@ -53,7 +53,8 @@ def unit_of(pid: int) -> str | None:
 
 
 def open_still(pid: int, path: Path) -> Path | None:
-    """The descriptor by which it has a file open that was removed (proc_pid_fd(5): its link says so in the end)."""
+    """The descriptor of a removed file that the process still has open (proc_pid_fd(5): such a link ends with
+    "(deleted)")."""
     with suppress(OSError):
         for descriptor in (_PROC / str(pid) / "fd").iterdir():
             with suppress(OSError):
@@ -63,8 +64,7 @@ def open_still(pid: int, path: Path) -> Path | None:
 
 
 def has_open(pid: int, folder: Path) -> bool:
-    """Whether it has a descriptor of that very folder. Not known, hence not so, of a process that is not ours to look
-    into."""
+    """True if the process has exactly that folder open. False if we may not look into the process."""
     with suppress(OSError):
         status = folder.stat()
         for descriptor in (_PROC / str(pid) / "fd").iterdir():

@@ -1,1 +1,1 @@
-"""What virshle talks about, as frozen types: sizes, names, VMs, machine architectures."""
+"""Frozen types for sizes, names, VMs and machine architectures."""

@@ -1,4 +1,4 @@
-"""What depends on the machine's architecture, in one table."""
+"""One table of everything that depends on the machine's architecture."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from virshle.errors import ConfigError
 class Arch:
     name: str
     qemu: str
-    """QEMU's program for it."""
+    """QEMU's program for this architecture."""
     machine: str
     """QEMU's machine type."""
     cpu_flags: tuple[str, ...]
-    """One of these in /proc/cpuinfo says that KVM runs ordinary guests; none listed: no such test."""
+    """One of these flags in /proc/cpuinfo shows that KVM runs ordinary guests. Empty: there is no such test."""
     firmware: tuple[tuple[str, str], ...]
-    """UEFI for QEMU, code and variable store, in the order they are looked for; the code must be as large
-    as the board's flash, which is why the 4M builds come first."""
+    """UEFI for QEMU (code, variable store), in search order. The code must be as large as the board's flash, so the
+    4M builds come first."""
     bundled: tuple[str, str]
-    """The same as QEMU itself brings it, in share/qemu beside its program: all there is in a Nix store."""
+    """The UEFI files that are part of QEMU, in share/qemu beside its program. A Nix store has only these."""
     ch_firmware: tuple[str, ...]
-    """UEFI for cloud-hypervisor, a build of its own (cloud-hypervisor/edk2), in the order it is looked for; the last
-    is rust-hypervisor-firmware, which boots fewer images."""
+    """UEFI for cloud-hypervisor, which needs a special build (cloud-hypervisor/edk2), in search order. The last is
+    rust-hypervisor-firmware, which boots fewer images."""
     debian: str
     """Debian's name of the architecture."""
     nix: str
     ch_vcpus: int = 255
-    """cloud-hypervisor's bound, of v48 and newer (cloud-hypervisor: vmm/src/config.rs, MAX_SUPPORTED_CPUS)."""
+    """cloud-hypervisor's limit, from v48 on (cloud-hypervisor: vmm/src/config.rs, MAX_SUPPORTED_CPUS)."""
     emulated_vcpus: int | None = None
-    """QEMU's bound without KVM, where that is lower than its board's."""
+    """QEMU's limit without KVM. None: the limit of its board applies."""
 
 
 _EDK2 = "/usr/share/edk2"
@@ -92,6 +92,7 @@ def host_arch() -> Arch:
     machine = os.uname().machine
     if machine not in ARCHES:
         raise ConfigError(
-            f"virshle runs on {' and '.join(ARCHES)}, not on {machine}", hint="use a machine of one of these"
+            f"virshle runs on {' and '.join(ARCHES)}, not on {machine}",
+            hint="use a machine with one of these architectures",
         )
     return ARCHES[machine]

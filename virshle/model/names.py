@@ -1,4 +1,4 @@
-"""Names of VMs, made up or checked, and the MAC addresses that follow from a VM's uuid."""
+"""Invents and checks names, and computes the MAC addresses of a VM from its uuid."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ _SECOND = (
 def check_name(name: str) -> str:
     """The name of a VM is its host name. Raises ValueError."""
     if not _LABEL.fullmatch(name):
-        raise ValueError(f"{name!r} is no host name: 1 to 63 of a-z, 0-9 and '-', which neither starts nor ends it")
+        raise ValueError(
+            f"{name!r} is not a host name: use 1 to 63 of a-z, 0-9 and '-', with no '-' at the beginning or the end"
+        )
     if name.isdigit():
-        raise ValueError(f"{name!r} is all digits: it would be taken for a VM's number")
+        raise ValueError(f"{name!r} has only digits: virshle would read it as a VM's number")
     if is_uuid(name):
         raise ValueError(f"{name!r} is a uuid")
     return name
@@ -51,15 +53,17 @@ def run_name(vm: uuid.UUID | str) -> str:
 
 
 def check_file_name(name: str) -> str:
-    """For disks, nets, images and templates: a plain file name. Raises ValueError."""
+    """Disks, nets, images and templates have plain file names. Raises ValueError."""
     if not _FILE.fullmatch(name):
-        raise ValueError(f"{name!r} is no plain name: 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', no leading '.'")
+        raise ValueError(
+            f"{name!r} is not a plain name: use 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', not '.', '_' or '-' first"
+        )
     return name
 
 
 def invent_name(taken: Container[str]) -> str:
-    """A readable name that is not taken: `calm-otter`, with a number behind it when luck runs out."""
-    # Lists and most verbs need neither this import nor the next.
+    """A readable name that is not taken, such as `calm-otter`. After 20 taken names it gets a number at its end."""
+    # Lists and most verbs do not need this import and the next one.
     import random
 
     for attempt in range(10_000):
@@ -72,7 +76,7 @@ def invent_name(taken: Container[str]) -> str:
 
 
 def mac_address(vm: uuid.UUID, net: str) -> str:
-    """One fixed, locally administered, unicast address for each net of a VM."""
+    """The fixed address of one net of a VM. It is locally administered and unicast."""
     import hashlib
 
     digest = hashlib.sha256(vm.bytes + net.encode()).digest()

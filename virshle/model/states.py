@@ -1,3 +1,3 @@
-"""What a VM's state is called."""
+"""The names of the states of a VM."""
 
 STATES = ("running", "paused", "starting", "stopped", "crashed", "broken", "unknown")

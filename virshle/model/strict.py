@@ -1,8 +1,9 @@
-"""The base of everything that is read from a file: frozen, and unknown keys are refused."""
+"""The base class of all data that is read from a file. Its objects are frozen, and unknown keys are refused."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    # Built when first read: of the models inside another, and of those that a command has no use for, none ever is.
+    # Pydantic builds a model at its first use. Models that a command does not use, or only inside another, are never
+    # built.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

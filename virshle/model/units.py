@@ -1,4 +1,4 @@
-"""Sizes: bytes inside, `2GiB` outside."""
+"""Sizes: bytes inside the program, `2GiB` for people."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def parse_size(text: object) -> int:
         size = int(hit[1]) * _UNITS[hit[2]]
         if 0 < size <= LARGEST:
             return size
-    raise ValueError(f'{text!r} is no size: write a whole number and B, KiB, MiB, GiB or TiB, as in "2GiB"')
+    raise ValueError(f'{text!r} is not a size: write a whole number and B, KiB, MiB, GiB or TiB, as in "2GiB"')
 
 
 def format_size(size: int) -> str:
-    """The largest unit that keeps it exact, else one decimal: 1536 MiB is `1.5GiB`."""
+    """The size in the largest unit that fits, with one decimal if it is not a whole number: 1536 MiB is `1.5GiB`."""
     for unit, factor in reversed(_UNITS.items()):
         if size >= factor:
             return f"{size // factor}{unit}" if size % factor == 0 else f"{size / factor:.1f}{unit}"

@@ -1,4 +1,4 @@
-"""The definition of a VM: what vm.json holds, and nothing that changes while it runs."""
+"""The definition of a VM: the data of vm.json. Nothing here changes while the VM runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VmName = Annotated[str, AfterValidator(check_name)]
 FileName = Annotated[str, AfterValidator(check_file_name)]
 
 Text = Annotated[str, written_as(r"[^\x00]*", "must not hold a NUL character")]
-"""What may be part of a command, or of a script."""
+"""Text that can be part of a command or of a script."""
 
 Hypervisor = Literal["auto", "cloud-hypervisor", "qemu"]
 Ready = Literal["guest", "ssh"]
@@ -31,12 +31,12 @@ PublicKey = Annotated[
     Field(max_length=LONGEST),
     written_as(r"(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]+", "must be one line of a .pub file, as in ssh-ed25519 AAAA... me"),
 ]
-"""One line of an authorized_keys file. What is given for a new VM is looked at closely (`public_key`); of a VM that is
-there no such line is a reason to call it broken."""
+"""One line of an authorized_keys file. The keys of a new VM are checked closely (`public_key`). This check is loose: a
+bad key in the vm.json of an existing VM must not make that VM broken."""
 
 
 def _inside(path: str) -> str:
-    """A path in the VM's folder, whatever is in vm.json: never above it, never elsewhere."""
+    """A path that is relative to the VM's folder and stays inside it, whatever vm.json says."""
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\0" in path:
         raise ValueError(f"{path!r} leaves the VM's folder")
@@ -54,7 +54,7 @@ class Disk(Strict):
     """Bytes."""
     readonly: bool = False
     source: Text | None = None
-    """What it was cloned from; none for one that began empty."""
+    """The file that it was cloned from. None if the disk began empty."""
 
 
 class Net(Strict):
@@ -64,7 +64,7 @@ class Net(Strict):
 
 
 class KernelBoot(Strict):
-    """Direct boot: the VMM loads kernel and initrd, both in the VM's folder."""
+    """Direct boot: the VMM loads the kernel and the initrd. Both are in the VM's folder."""
 
     kind: Literal["kernel"] = "kernel"
     kernel: Inside
@@ -77,25 +77,25 @@ class FirmwareBoot(Strict):
 
     kind: Literal["firmware"] = "firmware"
     variables: Inside
-    """Its own store of UEFI variables, which QEMU keeps."""
+    """The VM's own store of UEFI variables. QEMU writes it."""
     firmware: Text | None = None
-    """cloud-hypervisor's file for it; none: the usual places are searched."""
+    """cloud-hypervisor's firmware file. None: search the usual places."""
 
 
 class Pin(Strict):
-    """Exactly which flake an image was built by: the same gives the same store path."""
+    """The exact flake that built an image. The same flake gives the same store path."""
 
     flake: Text
-    """As it was asked for, absolute."""
+    """The flake reference that the user gave, as an absolute path."""
     locked: Text
-    """The flake reference by which Nix finds the very same; of changes that were not committed, Nix's copy of them
-    where Nix can read that."""
+    """The flake reference that gives Nix exactly the same flake. If the flake had uncommitted changes, it is Nix's copy
+    of the flake, if Nix can read that copy."""
     attribute: Text
     nar_hash: Text | None = None
     revision: Text | None = None
-    """None where the flake is of no version control, or was changed since."""
+    """None if the flake is not in version control, or had uncommitted changes."""
     dirty: bool = False
-    """Built with changes that were not committed."""
+    """The flake had uncommitted changes when the image was built."""
 
     @property
     def installable(self) -> str:
@@ -103,32 +103,32 @@ class Pin(Strict):
 
     @property
     def exact(self) -> bool:
-        """Whether `locked` gives the very same: a folder in which something was changed does not."""
+        """True if `locked` gives exactly the same flake. It does not if it names a folder with uncommitted changes."""
         return not self.dirty or self.locked.startswith("path:")
 
     @property
     def short(self) -> str:
-        """For lists: the beginning of the revision, else of the hash, and whether there were changes."""
+        """For lists: the beginning of the revision or of the hash, and `-dirty` if there were uncommitted changes."""
         name = self.revision or (self.nar_hash or "").removeprefix("sha256-")
         return f"{name[:12]}{'-dirty' if self.dirty else ''}"
 
 
 class Origin(Strict):
-    """Where the VM's first disk came from."""
+    """The source of the VM's first disk."""
 
     image: Text | None = None
-    """Name of the image; none for a plain file."""
+    """The name of the image. None for a plain file."""
     source: Text
     """A flake reference, or a path."""
     store_path: Text | None = None
     pin: Pin | None = None
-    """None where no flake was built."""
+    """None if no flake was built."""
     derivation: Text | None = None
-    """Nix's, which gives that store path again as long as Nix keeps it: as long as it keeps the image."""
+    """Nix's derivation. It gives that store path again while Nix keeps it. Nix keeps it as long as the image."""
 
     @property
     def rebuild(self) -> tuple[str, ...]:
-        """The command that gives that store path again; empty where Nix did not build it."""
+        """The command that builds the store path again. Empty if Nix did not build it."""
         if self.pin is not None and self.pin.exact:
             return ("nix", "build", self.pin.installable)
         return ("nix-store", "--realise", self.derivation) if self.derivation else ()
@@ -136,7 +136,7 @@ class Origin(Strict):
 
 LOGIN = r"[a-z_][a-z0-9_-]{0,31}"
 Login = Annotated[
-    str, written_as(LOGIN, "must be the name of a user: 1 to 32 of a-z, 0-9, _ and -, no digit or - at its beginning")
+    str, written_as(LOGIN, "must be a user name: 1 to 32 of a-z, 0-9, _ and -; it must not begin with a digit or -")
 ]
 """The name of a user in a guest."""
 
@@ -162,14 +162,14 @@ class Vm(Strict):
     nets: tuple[Net, ...] = ()
     origin: Origin
     ready: Ready = "guest"
-    """Who says that the VM is ready: the guest itself, or its ssh server by answering."""
+    """What shows that the VM is ready: a message of the guest, or an answer of its ssh server."""
     login: Login = "root"
     """The user `v ssh` logs in as."""
     account: UUID | None = None
-    """A tag to select by."""
+    """A tag that selects VMs."""
     authorized_keys: tuple[PublicKey, ...] = ()
-    """For `login`."""
+    """The keys of the user `login`."""
     users: tuple[User, ...] = ()
-    """Further users, made by guests that make users at all."""
+    """Further users. Some guests do not create them."""
     cloud_config: Annotated[Text, Field(max_length=LONGEST_CLOUD_CONFIG)] | None = None
-    """What the caller has for the guest's cloud-init, as he wrote it."""
+    """The caller's text for the guest's cloud-init, unchanged."""

@@ -1,5 +1,4 @@
-"""What pydantic finds wrong with a value, in words for the person who wrote it: neither pydantic's nor a regular
-expression's."""
+"""Plain words for the problems that pydantic finds. They replace pydantic's own words and regular expressions."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ from pydantic import AfterValidator
 
 
 def written_as(pattern: str, words: str) -> AfterValidator:
-    """For a text of that pattern; `words` follow the key: "must be ..."."""
+    """A validator for text that must match `pattern`. `words` follow the key in the message: "must be ..."."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise ValueError(_UTF_8)  # half a character, which no file can hold
+            raise ValueError(_UTF_8)  # half of a surrogate pair, which UTF-8 cannot encode
         if not compiled.fullmatch(text):
             raise ValueError(words)
         return text
@@ -24,7 +23,7 @@ def written_as(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-_UTF_8 = "must be text that is UTF-8"
+_UTF_8 = "must be valid UTF-8 text"
 _NUMBER = "must be a whole number, without quotes"
 _TIME = "must be a time, as in 2024-05-06T07:08:09Z"
 _UUID = "must be a uuid, as uuidgen prints one"
@@ -35,7 +34,7 @@ _WORDS: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "string_too_short": "must not be empty",
     "string_too_long": lambda context: f"must be at most {context['max_length']} characters long",
     "string_unicode": _UTF_8,
-    "string_pattern_mismatch": "holds characters that it must not hold",
+    "string_pattern_mismatch": "has characters that are not allowed",
     "int_type": _NUMBER,
     "int_parsing": _NUMBER,
     "int_from_float": _NUMBER,
@@ -60,18 +59,19 @@ _WORDS: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "datetime_from_date_parsing": _TIME,
     "datetime_object_invalid": _TIME,
     "timezone_naive": _TIME,
-    "union_tag_invalid": lambda context: f"must be of one of these kinds: {_quoted(context['expected_tags'])}",
-    "union_tag_not_found": "does not say of which kind it is",
-    "json_invalid": lambda context: f"it is no JSON{_place(context['error'])}",
-    "json_type": "it is no JSON",
+    "union_tag_invalid": lambda context: f"must have one of these kinds: {_quoted(context['expected_tags'])}",
+    "union_tag_not_found": "must say which kind it is",
+    "json_invalid": lambda context: f"it is not JSON{_place(context['error'])}",
+    "json_type": "it is not JSON",
     "recursion_loop": "is nested too deeply",
 }
-"""By the type of pydantic's error (pydantic: docs/errors/validation_errors.md)."""
+"""The words for each type of pydantic's errors (pydantic: docs/errors/validation_errors.md)."""
 NO_WORDS = "is not right"
 
 
 def sentence(problem: Mapping[str, Any]) -> str:
-    """Of one of `ValidationError.errors()`: what follows the key. Our own validators have their own words."""
+    """The text that follows the key, for one entry of `ValidationError.errors()`. Our own validators have their own
+    words."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     words = _WORDS.get(problem["type"], NO_WORDS)
@@ -79,7 +79,7 @@ def sentence(problem: Mapping[str, Any]) -> str:
 
 
 def choices(context: Mapping[str, Any]) -> list[str]:
-    """Of a literal_error: the words that are allowed."""
+    """The allowed words, from the context of a literal_error."""
     return re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
 
 

@@ -1,4 +1,4 @@
-"""Nets of VMs. `user`: the VMM's own network stack, which needs no privilege and no bridge."""
+"""The nets of VMs. `user` is the VMM's own network stack: it needs no privileges and no bridge."""
 
 from virshle.network.user import choose_port
 

@@ -1,4 +1,4 @@
-"""The loopback port by which a VM on a `user` net is reached."""
+"""The loopback port that leads to the ssh server of a VM on a `user` net."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ FIRST, SPAN, TRIES = 22000, 10000, 5
 
 
 def choose_port(vm: UUID) -> int:
-    """A free port for that VM: the same one each time, unless something else has it. Raises ConflictError.
+    """A free port for that VM: the same port each time, unless another process has it. Raises ConflictError.
 
-    It follows from the uuid, so that two VMs started at once, by two users even, do not reach for one port. All lie
-    below Linux's ephemeral range, 32768 up (ip_local_port_range), so that no connection takes them.
-    """
+    The port is made from the uuid. So two VMs that start at the same time, even for two users, do not want one port.
+    All ports are below Linux's ephemeral range, which begins at 32768 (ip_local_port_range), so no connection takes
+    them."""
     ports = [FIRST + (vm.int + attempt) % SPAN for attempt in range(TRIES)]
     for port in ports:
         if _free(port):
             return port
     tried = ", ".join(map(str, ports))
-    raise ConflictError(f"no loopback port is free for its ssh: tried {tried}", hint="see who has them: ss -ltnp")
+    raise ConflictError(
+        f"no loopback port is free for its ssh: tried {tried}", hint="see which processes have them: ss -ltnp"
+    )
 
 
 def _free(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The nix command: where its store is, its command lines (pure), and its own log as progress."""
+"""The nix command: its store, its command lines (pure functions), and its log as progress."""
 
 from virshle.nix.command import Words, build, deriver, file_words, flake_words, would_build
 from virshle.nix.flake import Reference, look_up, reference

@@ -1,4 +1,4 @@
-"""nix's command lines, as data. One reference per build: nix 2.8 returns several in an order of its own."""
+"""nix's command lines, as data. Each build has one reference: nix 2.8 returns several results in another order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from virshle.plan import Progress, Run, Step, followed
 
 BUILD_TIMEOUT = 6 * 3600.0
 Words = tuple[str, ...]
-"""What is built: the end of a `nix build`."""
+"""The last words of a `nix build`: they say what to build."""
 
 
 def flake_words(installable: str) -> Words:
@@ -24,7 +24,7 @@ def flake_words(installable: str) -> Words:
 
 
 def file_words(file: Path, arguments: Mapping[str, str]) -> Words:
-    """A file with a function of strings."""
+    """A Nix file with a function whose arguments are strings."""
     return ("--file", str(file), *(word for pair in arguments.items() for word in ("--argstr", *pair)))
 
 
@@ -33,7 +33,7 @@ def _command(nix: NixHost, words: Words, *, offline: bool) -> Command:
         nix.program,
         "build",
         *nix.options,
-        # The evaluation cache would answer a second try of a failing attribute with another, wrong error.
+        # With the evaluation cache, the second try of a failing attribute would give another, wrong error.
         *("--option", "eval-cache", "false"),
         *("--log-format", "internal-json", "-v"),
         *(("--option", "substituters", "") if offline else ()),
@@ -45,13 +45,13 @@ def _command(nix: NixHost, words: Words, *, offline: bool) -> Command:
 def build(
     nix: NixHost, what: Words, link: Path, *, why: str, offline: bool = False, undo: tuple[Step, ...] = ()
 ) -> Run:
-    """The link is the GC root, and where the result is found. `offline`: ask no binary cache."""
+    """A build. `link` becomes the GC root and leads to the result. `offline`: ask no binary cache."""
     return Run(why, _command(nix, ("--out-link", str(link), *what), offline=offline), undo, follow=NixLog)
 
 
 def would_build(nix: NixHost, what: Words, progress: Progress, *, title: str) -> str:
-    """The store path that a build would give now: evaluated, and nothing built or asked for. Raises HostError."""
-    # No binary cache is asked what it has: that is not what is wanted to be known.
+    """The store path that a build would give now. Nix only evaluates it and builds nothing. Raises HostError."""
+    # Offline: it does not matter what a binary cache has.
     dry = _command(nix, ("--dry-run", "--json", "--no-link", *what), offline=True)
     told = followed(dry, NixLog, progress, title).stdout
     try:
@@ -59,12 +59,12 @@ def would_build(nix: NixHost, what: Words, progress: Progress, *, title: str) ->
         return str(outputs.get("out") or next(iter(outputs.values())))
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise HostError(
-            f"what nix would build is not known: {type(error).__name__} {error}", hint=f"run it: {dry.shell()}"
+            f"cannot find out what nix would build: {type(error).__name__} {error}", hint=f"run it: {dry.shell()}"
         ) from error
 
 
 def deriver(nix: NixHost, store_path: Path) -> str | None:
-    """The derivation that a store path was built by, where Nix knows it still."""
+    """The derivation that built a store path, if Nix still knows it."""
     argv = (str(Path(nix.program).with_name("nix-store")), "--query", "--deriver", str(store_path))
     found = host.run(Command(argv, env=nix.env), check=False)
     path = found.stdout.strip()

@@ -1,4 +1,4 @@
-"""Flake references: of which folder they are, which attribute is meant, and exactly which flake Nix takes them for."""
+"""Flake references: their folder, their attribute, and the exact flake that Nix finds for them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from virshle.plan import Progress, followed
 
 _LOOK_UP_TIMEOUT = 3600.0
 _SCHEME = r"(?P<scheme>(?:path|(?:git|hg)\+file):)"
-# Without a scheme a name is one of the registry, and not of a folder.
+# A name without a scheme is an entry of the flake registry, not a folder.
 _LOCAL = re.compile(rf"(?:{_SCHEME}|(?=~|\.\.?(?:[/?]|$)|/))(?://(?=/))?(?P<path>(?!//)[^?]*)(?P<query>\?.*)?")
 _ODD = re.compile(r"[^\w.~/+=,:@!$&'()*;-]", re.ASCII)
-"""No URL has these as they are (RFC 3986, pchar), and Nix takes a flake's path for a part of one."""
+"""A URL cannot have these characters unencoded (RFC 3986, pchar), and Nix reads a flake's path as a part of a URL."""
 _DECODES = (2, 26)
-"""The Nix that reads %20 in `path:` as a space: 2.26 does, 2.18 did not."""
+"""From this version on, Nix reads %20 in `path:` as a space: 2.26 does, 2.18 did not."""
 _SYSTEM = re.compile(r'nixosConfigurations\.("[^"]+"|[^."^]+)')
 
 
 @dataclass(frozen=True)
 class Reference:
     flake: str
-    """Absolute where it is of this host, and with no character written otherwise than in the folder's name."""
+    """Absolute if it is a folder of this host. Then its characters are written as in the folder's name, not encoded."""
     attribute: str
 
     def __str__(self) -> str:
@@ -41,8 +41,8 @@ class Reference:
 
 
 def reference(text: str, local: Callable[[str], Path], *, whose: str) -> Reference:
-    """Of `FLAKE#ATTRIBUTE`; that of a NixOS configuration means its image. `local` makes a path absolute. Raises
-    ConfigError."""
+    """Reads `FLAKE#ATTRIBUTE`. The attribute of a NixOS configuration means the image of that configuration. `local`
+    makes a path absolute. `whose` begins the error's message. Raises ConfigError."""
     flake, _, attribute = text.partition("#")
     if not attribute or flake.startswith("-"):
         raise ConfigError(
@@ -54,8 +54,8 @@ def reference(text: str, local: Callable[[str], Path], *, whose: str) -> Referen
     hit = _LOCAL.fullmatch(flake or ".")
     if re.search(r"\s", attribute + (hit["query"] or "" if hit else flake)):
         raise ConfigError(
-            f"{whose}: nix = {text!r} has a space where none can be",
-            hint="only the path of a folder may have some: ./FOLDER#ATTRIBUTE",
+            f"{whose}: nix = {text!r} has a space where no space is allowed",
+            hint="only the path of a folder may have spaces: ./FOLDER#ATTRIBUTE",
         )
     if hit:
         scheme, path = hit["scheme"] or "", hit["path"]
@@ -66,12 +66,14 @@ def reference(text: str, local: Callable[[str], Path], *, whose: str) -> Referen
 
 
 def _joined(scheme: str, path: str, query: str) -> str:
-    # Of a file: URL what comes after two slashes is a host.
+    # In a file: URL, the text after two slashes is a host, so the path needs two more in front.
     return f"{scheme}{'//' if scheme.endswith('file:') else ''}{path}{query}"
 
 
 def look_up(nix: NixHost, wanted: Reference, progress: Progress, *, refresh: bool = False) -> Pin:
-    """Which flake that is now. `refresh`: asked at its source, whatever Nix has kept of it. Raises HostError."""
+    """The exact flake that `wanted` names now. `refresh`: ask its source even if Nix has it in its cache.
+
+    Raises HostError."""
     argv = (
         *(nix.program, "flake", "metadata", *nix.options, "--json", "--log-format", "internal-json", "-v"),
         *(("--refresh",) if refresh else ()),
@@ -82,18 +84,18 @@ def look_up(nix: NixHost, wanted: Reference, progress: Progress, *, refresh: boo
 
 
 def _for_nix(nix: NixHost, flake: str) -> str:
-    """As Nix reads it, where the path has characters that no URL has. Raises HostError."""
+    """The reference in the form that Nix reads, if the path has characters that a URL cannot have. Raises HostError."""
     hit = _LOCAL.fullmatch(flake)
     if hit is None or not _ODD.search(hit["path"]):
         return flake
     scheme, path, query = hit["scheme"] or "path:", Path(hit["path"]), hit["query"] or ""
     top = next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), None)
     if hit["scheme"] is None and top is not None:
-        # So does Nix with a path that it can read.
+        # Nix does the same with a path that it can read.
         scheme, folder = "git+file:", path.relative_to(top)
         path, query = top, query or (f"?dir={quote(str(folder))}" if folder.parts else "")
     elif scheme == "path:" and nix.version < _DECODES:
-        # The copy that Nix makes of such a flake, by the name that it gives it.
+        # Nix would make the same copy of such a flake, and name it "source" too.
         argv = (nix.program, "store", "add-path", *nix.options, "--name", "source", str(path))
         return _joined(scheme, run(Command(argv, timeout=_LOOK_UP_TIMEOUT, env=nix.env)).stdout.strip(), query)
     return _joined(scheme, quote(str(path)), query)
@@ -104,7 +106,7 @@ def _pin(nix: NixHost, wanted: Reference, asked: str, text: str) -> Pin:
         found = json.loads(text)
         locked, url = found["locked"], found["url"]
         revision = locked.get("rev")
-        # What was changed and not committed has a hash and no revision; Nix keeps a copy of it as it was built.
+        # A flake with uncommitted changes has a hash and no revision. Nix keeps a copy of the flake that it built.
         dirty = locked["type"] in ("git", "hg") and revision is None
         return Pin(
             flake=(found.get("originalUrl") if asked == wanted.flake else None) or wanted.flake,
@@ -116,14 +118,15 @@ def _pin(nix: NixHost, wanted: Reference, asked: str, text: str) -> Pin:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(
-            f"what nix says of {wanted.flake} is not what was expected: {type(error).__name__} {error}",
+            f"nix gave an unexpected answer about {wanted.flake}: {type(error).__name__} {error}",
             details=[f"  {log.printable(line)}" for line in text.splitlines()[:5]],
-            hint=f"look at it: nix flake metadata --json {wanted.flake}",
+            hint=f"look at the answer: nix flake metadata --json {wanted.flake}",
         ) from error
 
 
 def _copy(nix: NixHost, found: dict[str, Any]) -> str | None:
-    """None where Nix kept no copy, or is one that reads no folder of it: 2.8 knows no `dir` of a `path:`."""
+    """A reference to Nix's copy of the flake. None if Nix kept no copy, or if the flake is in a folder of the copy and
+    Nix cannot read that: 2.8 knows no `dir` for `path:`."""
     if not found.get("path"):
         return None
     copy, folder = f"path:{found['path']}", found["locked"].get("dir")

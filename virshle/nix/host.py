@@ -1,4 +1,4 @@
-"""Which nix is there, and which store its builds go to."""
+"""Finds the nix of this host, and the store that its builds go to."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _DAEMON = Path("/nix/var/nix/daemon-socket/socket")
 
 @dataclass(frozen=True)
 class NixHost:
-    """How nix is called on this host."""
+    """How virshle calls nix on this host."""
 
     program: str
     version: tuple[int, ...]
     store: str
-    """What kind of store, for people."""
+    """The kind of the store, as text for people."""
     env: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
 
 
 def find_nix(private: Path) -> NixHost:
-    """`private`: the folder for a store of our own, where /nix may not be written and no daemon does it.
+    """`private`: the folder for our own store. It is used if we cannot write to /nix and there is no daemon.
 
-    Raises ConfigError with the remedy where there is none, or one that is too old.
+    Raises ConfigError, which says what to do, if there is no nix or if it is too old.
     """
     program = find_program("nix")
     if program is None:
@@ -49,13 +49,13 @@ def find_nix(private: Path) -> NixHost:
         return NixHost(program, version, "the nix daemon", {}, options)
     options += _sandbox()
     if os.geteuid() == 0:
-        # Without the daemon's build users root builds as itself.
+        # Without the build users of the daemon, root builds as root.
         return NixHost(program, version, "/nix/store", {}, (*options, *_without_group()))
     if os.access("/nix/store", os.W_OK) and os.access("/nix/var/nix/db", os.W_OK):
         return NixHost(program, version, "/nix/store", {}, options)
     folders = {"STORE": "store", "STATE": "var/nix", "LOG": "var/log/nix", "CONF": "etc/nix"}
     env = {f"NIX_{name}_DIR": str(private / folder) for name, folder in folders.items()}
-    return NixHost(program, version, f"{private} (neither a nix daemon nor /nix is ours to use)", env, options)
+    return NixHost(program, version, f"{private} (no nix daemon, and /nix is not writable)", env, options)
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -64,15 +64,15 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _sandbox() -> tuple[str, ...]:
-    """Off where it cannot be had, as in many containers: nix would refuse to build at all."""
+    """Turns the sandbox off if it cannot work, as in many containers. Otherwise nix would not build at all."""
     if find_program("unshare") is None or spawn_ok(Command(("unshare", "--user", "true"))):
         return ()
-    log.warn("nix builds without its sandbox: this machine allows no user namespaces")
+    log.warn("nix builds without its sandbox: this machine does not allow user namespaces")
     return ("--option", "sandbox", "false")
 
 
 def _without_group() -> tuple[str, ...]:
-    """Root's nix wants the group nixbld unless told otherwise; packages without the daemon do not make it."""
+    """By default, root's nix needs the group nixbld. Packages without the daemon do not create it, so turn that off."""
     try:
         grp.getgrnam("nixbld")
     except KeyError:

@@ -1,7 +1,7 @@
-"""Nix's internal-json log, read while it builds.
+"""Reads Nix's internal-json log while Nix builds.
 
-Lines are `@nix {json}`; others may be mixed in (ssh's, warnings). Actions are start, stop, result, msg; activity
-and result types are numbers (Nix: src/libutil/include/nix/util/logging.hh). Read of Nix 2.8 to 2.36.
+Lines are `@nix {json}`. Other lines may be mixed in (from ssh, warnings). Actions are start, stop, result and msg.
+Activity and result types are numbers (Nix: src/libutil/include/nix/util/logging.hh, read in Nix 2.8 to 2.36).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 TRANSFER, BUILDS, BUILD = 101, 104, 105
 LOG_LINE, SET_PHASE, PROGRESS, SET_EXPECTED = 101, 104, 105, 106
 _LONGEST = 1000
-"""Characters of a line that are kept: a builder may write megabytes without a newline."""
+"""The number of characters of a line that are kept: a builder may write megabytes without a newline."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class _Activity:
 
 @dataclass
 class NixLog:
-    """A follower of one `nix build`: tells `progress`, and keeps what a failure needs."""
+    """A follower of one `nix build`. It reports to `progress`, and keeps the lines to show after a failure."""
 
     progress: Progress
     title: str
@@ -92,7 +92,7 @@ class NixLog:
             log.output(said)
 
     def _tell(self) -> None:
-        """Downloads in bytes while there are some, else builds."""
+        """Reports downloads in bytes while there are downloads and no builds, else the number of builds."""
         active = list(self._activities.values())
         running = [activity for activity in active if activity.type == BUILD]
         transfers = [activity for activity in active if activity.type == TRANSFER]
@@ -111,8 +111,8 @@ class NixLog:
         self.progress.update(self.title, builds.done if builds else 0, builds.expected if builds else 0, "", now)
 
     def failure(self) -> list[str]:
-        """What Nix said, and before it what the builder said."""
-        # The first lines say what it is; the last ones, which of several errors ended it.
+        """The last lines of the builder, and then the errors of Nix."""
+        # The first errors say what went wrong. The last ones say which of several errors ended the build.
         cut = [*self.errors[:12], "...", *self.errors[-6:]] if len(self.errors) > 18 else self.errors
         lines = [f"  {log.printable(line)}" for line in cut]
         if self.builder and not any("last" in line and "log lines" in line for line in self.errors):
@@ -120,7 +120,7 @@ class NixLog:
         return lines
 
     def hint(self) -> str:
-        """What mends it, where that is known."""
+        """What the user can do about the failure. Empty if that is not known."""
         return hint_for([*self.errors, *self.builder], self.warnings)
 
 

@@ -1,4 +1,4 @@
-"""GC roots: links to what was built, which Nix knows by their paths and looks at from its own folder."""
+"""GC roots: links to store paths. Nix has a link to each of them in its own folder, and so knows them by their path."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from virshle.plan import Run
 
 
 def is_root(link: Path) -> bool:
-    """Whether Nix keeps what the link leads to because of it: not after its folder was moved. True where that is not to
-    be seen."""
+    """True if the link protects its store path from Nix's garbage collection. It does not after its folder was moved.
+    Also true if that cannot be seen."""
     try:
         mine = link.lstat()
-        # What --add-root leaves: STATE/gcroots/auto/HASH, a link to the link (nix-store(1); Nix: addIndirectRoot).
+        # --add-root makes STATE/gcroots/auto/HASH, a link to the link (nix-store(1); Nix: addIndirectRoot).
         roots = list(_state(link.readlink()).joinpath("gcroots/auto").iterdir())
     except OSError:
         return True
@@ -30,13 +30,13 @@ def _is_link_to(root: Path, link: os.stat_result) -> bool:
 
 
 def _state(store_path: Path) -> Path:
-    """Of the Nix whose store that is in."""
+    """The state folder of the Nix whose store has the store path."""
     told = os.environ.get("NIX_STATE_DIR")
     return Path(told) if told else store_path.parent.parent / "var/nix"
 
 
 def add_root(nix: NixHost, link: Path, store_path: Path) -> Run:
-    """Where the store path is there. The link may be there already."""
+    """Makes the link a GC root. The store path must exist. The link may exist already."""
     program = str(Path(nix.program).with_name("nix-store"))
     argv = (program, "--realise", str(store_path), "--add-root", str(link), "--indirect")
-    return Run("have Nix keep it: its link was moved", Command(argv, env=nix.env))
+    return Run("make Nix keep it: its link was moved", Command(argv, env=nix.env))

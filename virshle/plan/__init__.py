@@ -9,13 +9,13 @@
     with Apply() as apply:
         apply(plan)
 
-Each step shows itself as shell (`step.shell()`), and may name its undo. `Apply` runs plans, also several side by
-side (`apply(one, other)`); when a step fails it undoes what was done, newest first, and the error says so; an undo
-must therefore be harmless where its step was made by half, or not at all. What is printed by -vvv and --dry-run, what
-is run, and the list of places where a test kills virshle are therefore the same list.
+Each step can show itself as shell (`step.shell()`), and may have an undo. `Apply` runs plans, also several side by side
+(`apply(one, other)`). If a step fails, `Apply` undoes the finished steps, newest first, and the error lists them. The
+failed step is undone too, so an undo must be harmless even if its step was only half done or not done at all. One list
+of steps is printed by -vvv and --dry-run, is run, and is the list of places where a test kills virshle.
 
-Steps pass no values to each other: what can be chosen is chosen before planning, what is known only after a
-step is observed by the next phase, which makes a plan of its own.
+Steps pass no values to each other. Values that can be chosen are chosen before planning. If a value is known only after
+a step, the next phase observes it and makes its own plan.
 """
 
 from virshle.plan.conditions import AnyOf, Condition, Contains, Gone, Greets, GreetsVsock, Replies

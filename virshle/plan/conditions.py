@@ -1,4 +1,4 @@
-"""What a Wait waits for. Each says itself in words, as a shell test, and whether it holds now."""
+"""The conditions that a Wait waits for. Each can show itself as a shell test, and says if it is true now."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from virshle.exec.process import gone_shell, running
 from virshle.fs import START, read_start
 
 PATIENCE = 2
-"""Seconds for which a server's first words are waited for, at first."""
+"""Seconds to wait for the first words of a server, in the first tries."""
 
 
 class Condition(Protocol):
     def shell(self) -> str: ...
     def holds(self, patience: float = PATIENCE) -> bool:
-        """`patience`: seconds for which an answer is waited, where one is asked for."""
+        """True if the condition is true now. `patience`: seconds to wait for an answer, if the condition needs one."""
 
 
 @dataclass(frozen=True)
 class Contains:
-    """A file has a line that is `line`, not far from its beginning."""
+    """Near its beginning, the file has a line that is exactly `line`."""
 
     path: Path
     line: str
@@ -37,7 +37,7 @@ class Contains:
 
     def holds(self, patience: float = PATIENCE) -> bool:
         with suppress(OSError):
-            # A guest may write without end; what it has to say comes first.
+            # A guest may write without a limit. Its important messages come first.
             return self.line in read_start(self.path).splitlines()
         return False
 
@@ -64,7 +64,7 @@ class Request(Protocol):
 
 @dataclass(frozen=True)
 class Replies:
-    """A request is answered; `word` is in every good answer, and tells the shell."""
+    """The VMM answers a request. `word` is in every good answer; only the shell test needs it."""
 
     request: Request
     word: str
@@ -81,7 +81,7 @@ class Replies:
 
 @dataclass(frozen=True)
 class Greets:
-    """A server on a loopback port speaks first, and begins with `greeting`."""
+    """A server on a loopback port sends its first text, which begins with `greeting`."""
 
     port: int
     greeting: str
@@ -99,7 +99,7 @@ class Greets:
 
 
 class Way(Protocol):
-    """To a server in a guest: see `virshle.rpc.vsock`."""
+    """A way to a server in a guest: see `virshle.rpc.vsock`."""
 
     def shell(self) -> str: ...
     def connect(self, timeout: float) -> socket.socket: ...
@@ -107,7 +107,7 @@ class Way(Protocol):
 
 @dataclass(frozen=True)
 class GreetsVsock:
-    """A server on a port of the guest's vsock speaks first, and begins with `greeting`."""
+    """A server on a port of the guest's vsock sends its first text, which begins with `greeting`."""
 
     way: Way
     greeting: str
@@ -124,7 +124,7 @@ class GreetsVsock:
 
 @dataclass(frozen=True)
 class AnyOf:
-    """One of several."""
+    """At least one of several conditions is true."""
 
     conditions: tuple[Condition, ...]
 

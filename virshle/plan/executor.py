@@ -1,4 +1,4 @@
-"""Runs plans, step by step, and undoes them when one fails."""
+"""Runs plans step by step, and undoes them if a step fails."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ from virshle.plan.steps import Call, Plan, Run, Step, Wait, Write
 
 Moment = Literal["before", "after", "undo"]
 observers: list[Callable[[Moment, Step], None]] = []
-"""Told of every step before and after it is made; tests kill the process here."""
+"""Called before and after every step. Tests kill the process here."""
 
 POLL = 0.02
-"""Seconds between two looks at the condition of a Wait."""
+"""Seconds between two checks of the condition of a Wait."""
 
 
 _Begun = tuple[Step, Plan, host.Started | None]
 
 _TAIL = 2**16
-"""Bytes of a log's end among which its last lines are."""
+"""Bytes at the end of a log in which its last lines are searched."""
 NOTHING: Mapping[Path, int] = {}
 SIDE_BY_SIDE = 8
-"""Short commands, each of another plan, that run at the same time."""
+"""The number of short commands, each of another plan, that run at the same time."""
 
 
 class Apply:
-    """Applies plans. Used as a context: an error (or Ctrl-C) that leaves it undoes all that was applied in it,
-    newest first, and carries the list of what was undone."""
+    """Applies plans. It is a context manager: if an error (or Ctrl-C) leaves the context, all steps that were applied
+    in it are undone, newest first. The error's details list what was undone."""
 
     def __init__(self, *, dry_run: Callable[[str], None] | None = None, progress: Progress | None = None) -> None:
-        """`dry_run`: is given each step as shell, and nothing is done."""
+        """`dry_run`: it gets each step as shell, and no step is run."""
         self.dry_run = dry_run
         self._progress = progress or Silent()
         self._done: list[tuple[Step, Plan]] = []
         self._locks: dict[str | None, list[Lock]] = {}
         self._untold: dict[Path, list[str]] = {}
         self._began: dict[Path, int] = {}
-        """Bytes that each log had before a command began that writes to it: what was there is of an earlier run."""
+        """The size of each log before the command that writes to it. Everything before belongs to an earlier run."""
 
     def hold(self, lock: Lock, subject: str | None = None) -> None:
-        """Keeps the lock until the end of the context, and hands it to the short commands of that subject's plans
-        (None: of all), so that what an interrupted virshle leaves behind still holds it."""
+        """Keeps the lock until the end of the context. The short commands of that subject's plans (None: of all plans)
+        inherit it: if virshle is interrupted, a command that still runs still holds the lock."""
         self._locks.setdefault(subject, []).append(lock)
 
     def __call__(self, *plans: Plan) -> None:
-        """Makes every step: the first of each plan, then the second of each, and so on. The short commands of one
-        such row run side by side: plans given together must not need each other. Raises what the first failing step
-        raises."""
+        """Makes every step: the first step of each plan, then the second of each, and so on. The short commands of one
+        such row run at the same time, so plans given together must not need each other. Raises the error of the first
+        step that fails."""
         for plan in plans:
             if plan.steps and self.dry_run is None:
                 log.info(f"{plan.subject}: {', '.join(step.why for step in plan.steps)}")
@@ -81,8 +81,8 @@ class Apply:
                 if len(begun) == SIDE_BY_SIDE:
                     self._end_oldest(begun)
                 _tell("before", step)
-                # Recorded before it is made, so that half of a failed or interrupted step is undone too: an undo must
-                # be harmless where its step was not made at all.
+                # The step is recorded before it is made, so that a failed or interrupted step is undone too. So an undo
+                # must be harmless even if its step was not made at all.
                 self._done.append((step, plan))
                 begun.append((step, plan, self._begin(step, plan, self._progress)))
             while begun:
@@ -120,17 +120,17 @@ class Apply:
         except Exception as error:
             if isinstance(step, Run) and isinstance(error, VirshleError):
                 error.details += _tails(step.logs, self._began)
-            # What a VMM answers is in it, and none of that may become a line to be pasted.
+            # The text may have a VMM's answer in it. The journal can be pasted into a shell, so each line is a comment.
             said = log.printable(str(error)).replace("\n", "\n#   ")
             _note(plan, f"# failed: {said}\n", self._untold)
             raise
 
     def commit(self) -> None:
-        """What was done so far stays, whatever fails later."""
+        """The steps that were made so far are not undone if a later step fails."""
         self._done.clear()
 
     def undo(self) -> list[str]:
-        """Undoes everything, newest first; the lines say what was undone, and what could not be."""
+        """Undoes all steps, newest first. The lines say what was undone, and what could not be undone."""
         lines = []
         with uninterrupted():
             while self._done:
@@ -143,7 +143,7 @@ class Apply:
         try:
             self._end(step, plan, self._begin(step, plan, Silent()))
         except Exception as error:
-            # Whatever it is: the rest is undone all the same, and the first failure stays the one that is told.
+            # After any error here, the other steps are still undone. The user must see the first failure as the error.
             return f"could not undo ({error}): {step.shell()}"
         return f"undone: {step.shell()}"
 
@@ -170,8 +170,8 @@ def _tell(moment: Moment, step: Step) -> None:
 
 
 def _note(plan: Plan, text: str, untold: dict[Path, list[str]]) -> None:
-    """Adds to the journal, before the step is made. Opened for each line, as thousands may be written at once; lines
-    wait in `untold` until the journal's folder is there."""
+    """Adds lines to the journal before the step is made. The journal is opened for each text, because there may be
+    thousands of journals at once. The lines wait in `untold` until the journal's folder exists."""
     if plan.journal is None:
         return
     waiting = untold.setdefault(plan.journal, [])
@@ -195,8 +195,8 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C, or a terminal that is closed, does not cut the undoing short. In other threads than the main
-    one no signal is handled anyway."""
+    """A second Ctrl-C, or a terminal that closes, does not interrupt the undo. Only the main thread handles signals, so
+    other threads need nothing."""
     if current_thread() is not main_thread():
         yield
         return
@@ -209,8 +209,8 @@ def uninterrupted() -> Iterator[None]:
 
 
 def begin(step: Step, locks: list[int], progress: Progress, began: Mapping[Path, int] = NOTHING) -> host.Started | None:
-    """Makes one step, or starts its command if that is a short one. Commands and requests show themselves; files and
-    waits are shown here."""
+    """Makes one step, or starts its command if that is a short one. Commands and requests write themselves to the log.
+    This function writes files and waits to the log."""
     log.why(step.why)
     match step:
         case Run(follow=None, gauge=None):
@@ -245,7 +245,9 @@ def followed(
     *,
     locks: Sequence[int] = (),
 ) -> Result:
-    """Runs a command whose follower tells `progress` how far it is, and what went wrong. Raises HostError."""
+    """Runs a command. Its follower reports to `progress` how far the command is, and knows why it failed.
+
+    Raises HostError."""
     follower = follow(progress, title)
     try:
         result = host.follow(command, follower.line, locks=locks, check=False)
@@ -257,12 +259,13 @@ def followed(
 
 
 def wait(step: Wait, progress: Progress | None = None, began: Mapping[Path, int] = NOTHING) -> float:
-    """Seconds it took. Raises TimedOutError, or HostError when the fatal condition came true."""
+    """Waits, and returns the seconds that it took. Raises TimedOutError, or HostError if the fatal condition is
+    true."""
     teller, title = progress or Silent(), f"waiting for {step.why}"
     started = asked = time.monotonic()
     try:
         while True:
-            # Before it is asked: a last answer that was slow to come may be older than what came true meanwhile.
+            # The time is read before the question: a slow last answer may be older than a change that came after it.
             took = time.monotonic() - started
             if step.until.holds(_patience(took, step.timeout)):
                 break
@@ -290,13 +293,13 @@ def _ask_again(step: Step) -> None:
         if (started := begin(step, [], Silent())) is not None:
             started.end()
     except VirshleError as error:
-        # What is waited for may be true by now, and the wait has its bound.
+        # This may fail: the condition may be true by now, and the wait ends after its timeout anyway.
         log.info(f"{step.why}: {error.message}")
 
 
 def _patience(took: float, timeout: float) -> float:
-    """Seconds for one answer. Where thirty guests boot on one processor a server takes long to speak, and longer if it
-    is asked anew each time before it can."""
+    """Seconds to wait for one answer. If thirty guests boot on one processor, a server needs long to answer. It needs
+    even longer if it gets a new connection again and again before it can answer."""
     return max(PATIENCE, min(took / 4, timeout - took))
 
 
@@ -308,7 +311,8 @@ def _size(file: Path) -> int:
 
 
 def _tails(files: tuple[Path, ...], began: Mapping[Path, int]) -> list[str]:
-    """The last lines of each, but none from before it `began`; of one that was cut since then all is new."""
+    """The last lines of each log, without lines from before the sizes in `began`. If a log was cut since then, all its
+    lines are new."""
     lines = []
     for file in files:
         with suppress(OSError):

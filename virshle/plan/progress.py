@@ -1,4 +1,4 @@
-"""How far a long step is. The command line draws it; the steps only tell."""
+"""Reports how far a long step is. The steps report it, and the command line draws it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Protocol
 
 class Progress(Protocol):
     def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
-        """`done` of `total` (0: not known yet) `unit`s; bytes where the unit is "B". `now`: the current part."""
+        """`done` of `total` (0: not known yet) units. Unit "B" means bytes. `now`: the current part."""
 
     def end(self, title: str) -> None:
-        """What has that title is over, well or not."""
+        """The part with that title has ended, well or not."""
 
 
 class Silent:
-    """Tells nobody."""
+    """Reports nothing."""
 
     def update(self, title: str, done: float, total: float, unit: str = "", now: str = "") -> None:
         pass
@@ -29,20 +29,20 @@ class Silent:
 
 
 class Follower(Protocol):
-    """Reads what a long command says while it runs."""
+    """Reads the output of a long command while it runs."""
 
     def line(self, text: str) -> None: ...
 
     def failure(self) -> Sequence[str]:
-        """What to show of it when the command failed."""
+        """The lines to show if the command failed."""
 
     def hint(self) -> str:
-        """What to do then, where that is known."""
+        """What the user can do about the failure. Empty if that is not known."""
 
 
 @dataclass(frozen=True)
 class Gauge:
-    """The bytes that files have on disk so far, of `total`."""
+    """How many bytes of `total` the files have on the disk so far."""
 
     title: str
     files: tuple[Path, ...]

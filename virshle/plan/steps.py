@@ -1,4 +1,4 @@
-"""The four kinds of step. Pure data: making one, or a plan of them, touches nothing."""
+"""The four kinds of steps. They are pure data: to make a step or a plan changes nothing on the host."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Run:
     command: Command
     undo: tuple[Step, ...] = ()
     gauge: Gauge | None = None
-    """How far a long one is, seen from outside."""
+    """Shows how far a long command is, from the size of its files."""
     follow: Callable[[Progress, str], Follower] | None = None
-    """The kind of reader of a long one's stderr; it is made with the progress to tell and the step's reason."""
+    """Makes the reader for the stderr of a long command. It gets the progress to report to, and the step's reason."""
     logs: tuple[Path, ...] = ()
-    """Their last lines are shown when it fails."""
+    """Their last lines are shown if the command fails."""
 
     def shell(self) -> str:
         return self.command.shell()
@@ -44,7 +44,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Write:
-    """A whole file of lines, written atomically."""
+    """A complete file of lines. It is written atomically."""
 
     why: str
     path: Path
@@ -52,11 +52,11 @@ class Write:
     mode: int = 0o600
     undo: tuple[Step, ...] = ()
     lasting: bool = True
-    """Written to the disk at once; False where a later step sees to that."""
+    """The file is written to the disk at once. False if a later step does that."""
 
     def __post_init__(self) -> None:
         if self.text and not self.text.endswith("\n"):
-            raise ValueError("a file of lines ends with one: what is shown, a here document, could do no other")
+            raise ValueError("the text must end with a newline: the shell form is a here document, which always does")
 
     def shell(self) -> str:
         path, text = shlex.quote(str(self.path)), self.text
@@ -68,7 +68,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Wait:
-    """A condition that must come true within `timeout` seconds, unless `fatal` comes true before it."""
+    """A condition that must become true within `timeout` seconds. The wait fails if `fatal` becomes true first."""
 
     why: str
     until: Condition
@@ -76,10 +76,11 @@ class Wait:
     fatal: Condition | None = None
     fatal_why: str = "its process has ended"
     logs: tuple[Path, ...] = ()
-    """Their last lines are shown when it fails."""
+    """Their last lines are shown if the wait fails."""
     hint: str = ""
     again: Step | None = None
-    """Made every `every` seconds as long as it is waited: who was asked may not have been there yet. It may fail."""
+    """A step that is repeated every `every` seconds during the wait: the first request may have come too early. The
+    step may fail."""
     every: float = 5.0
     undo: tuple[Step, ...] = ()
 
@@ -87,10 +88,10 @@ class Wait:
         stop = f"{self.fatal.shell()} && exit 1; " if self.fatal else ""
         loop = f"until {self.until.shell()}; do {stop}sleep 0.1; done"
         if self.again:
-            # 124: of timeout(1). Within the other loop, so that the condition is looked at as often as without.
+            # timeout(1) exits with 124. The inner loop checks the condition as often as a wait without `again`.
             asked = f"timeout {self.every:g} bash -c {shlex.quote(loop)}"
             loop = f"until {asked}; do [ $? = 124 ] || exit; {self.again.shell()}; done"
-        # To timeout(1) nothing means for ever.
+        # For timeout(1), 0 means no limit.
         return f"timeout {max(self.timeout, 0.1):g} bash -c {shlex.quote(loop)}"
 
 
@@ -113,8 +114,8 @@ def run(
 
 
 def whole(part: Path, target: Path, *unless: str | Path) -> list[Step]:
-    """What was made under another name gets its own when every byte is on the disk: after a power cut too, who finds it
-    finds it whole. `unless`: words before the commands."""
+    """Steps that rename a file from its temporary name `part` to `target` after all its bytes are on the disk. So a
+    file named `target` is complete, even after a power cut. `unless`: words before the commands."""
     return [
         run("write it to the disk", *unless, "sync", "--", part),
         run("it is whole", *unless, "mv", "-T", "--", part, target),
@@ -126,7 +127,7 @@ class Plan:
     """The steps of one phase, for one subject."""
 
     subject: str
-    """Whom it is for, a VM's name, say."""
+    """The thing that is changed, for example a VM's name."""
     steps: Sequence[Step]
     journal: Path | None = None
-    """The file in which the subject keeps every command ever run for it."""
+    """The file that records every command that was ever run for the subject."""

@@ -1,5 +1,5 @@
-"""Texts made from templates (jinja2, the *.j2 files beside this one). What is put into YAML is JSON-quoted, what is put
-into shell is shell-quoted."""
+"""Makes texts from templates (jinja2, the *.j2 files in this folder). Values in YAML are quoted as JSON, values in
+shell are quoted for the shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _environment() -> Environment:
-    # Costs more than most commands take.
+    # This import takes more time than most commands.
     import jinja2
 
     environment = jinja2.Environment(
@@ -25,12 +25,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # JSON is YAML, so a JSON string is a YAML string whatever is in it.
+    # All JSON is YAML, so any JSON string is also a YAML string.
     environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=True)
     environment.filters["sh"] = lambda value: shlex.quote(str(value))
     return environment
 
 
 def render(template: str, /, **values: object) -> str:
-    """The text of the file `template`; a value that it wants and does not get is an error."""
+    """The text of the file `template`. It is an error if a value for the template is missing."""
     return _environment().get_template(template).render(**values)

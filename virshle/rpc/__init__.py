@@ -1,4 +1,4 @@
-"""Requests to a VMM's own socket, as data that can be shown and sent."""
+"""Requests to a VMM's socket, as data that can be shown and sent."""
 
 from virshle.rpc.http import Http
 from virshle.rpc.listen import Listen

@@ -1,9 +1,8 @@
 """cloud-hypervisor's REST API on a unix socket (cloud-hypervisor: docs/api.md, v48 to v53).
 
-Success is 200 with a body or 204 without. An error's body is a JSON array of strings, the outermost message first and
-the root cause last; a body that is too large gets an object instead, and versions before 47 plain text. One thread
-serves one request after the other, so every exchange is bounded.
-"""
+Success is 200 with a body or 204 without one. An error's body is a JSON array of strings: the outermost message first,
+the root cause last. For a body that is too large it is an object, and in versions before 47 it is plain text. One
+thread serves one request after the other, so every exchange has a time limit."""
 
 from __future__ import annotations
 
@@ -20,20 +19,20 @@ from virshle.errors import HostError, TimedOutError
 _BASE = "/api/v1/"
 _WHO = "cloud-hypervisor"
 LARGEST = 51200
-"""Bytes of a body that v53 and older accept."""
+"""The largest body, in bytes, that v53 and older accept."""
 
 _HINTS = {
-    "is already locked": "another VMM has this disk open: `fuser -v DISK` names it",
-    "Permission denied": "the VMM's user may not open it; `v doctor` checks permissions",
-    "Address already in use": "something else listens on one of its sockets: look into its runtime folder (v info)",
-    "Cannot allocate memory": "the host has not that much memory free: stop something, or give the VM less",
-    "No such file or directory": "a file that it needs is gone; v info shows all",
+    "is already locked": "another VMM has this disk open: `fuser -v DISK` shows the process",
+    "Permission denied": "the user that runs the VMM may not open it; `v doctor` checks permissions",
+    "Address already in use": "another process listens on one of its sockets: look into its runtime folder (v info)",
+    "Cannot allocate memory": "the host has not enough free memory: stop another program, or give the VM less",
+    "No such file or directory": "a file that it needs is missing; `v info` shows all its files",
 }
 
 
 @dataclass(frozen=True)
 class Http:
-    """One request to the cloud-hypervisor that listens on `socket`: `vm.info`, say."""
+    """One request to the cloud-hypervisor that listens on `socket`, for example `vm.info`."""
 
     socket: Path
     endpoint: str
@@ -42,7 +41,7 @@ class Http:
     timeout: float = 10.0
     """Seconds, for the whole exchange."""
     quiet: bool = False
-    """One of many that ask the same again and again; not shown."""
+    """True for a request that is repeated many times. It is not written to the log."""
 
     def _text(self) -> str | None:
         return None if self.body is None else json.dumps(self.body)
@@ -56,13 +55,13 @@ class Http:
         return shlex.join([*words, f"http://localhost{_BASE}{self.endpoint}"])
 
     def printf(self) -> str:
-        """What goes over the socket, as the shell's `printf %b` reads it. Of a request without a body."""
+        """The bytes of the request, in the form that the shell's `printf %b` reads. The request must have no body."""
         assert self.body is None
         return rf"{self.method} {_BASE}{self.endpoint} HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     def send(self) -> dict[str, Any]:
-        """What it answers, {} where that is nothing. Raises HostError when there is no cloud-hypervisor or it
-        refuses, TimedOutError when it does not answer."""
+        """The answer; {} if it is empty. Raises HostError if there is no cloud-hypervisor or if it refuses the request,
+        TimedOutError if it does not answer."""
         if not self.quiet:
             log.command(self.shell())
         try:
@@ -82,7 +81,7 @@ class Http:
         return _parse(answer, self.endpoint)
 
     def _exchange(self) -> tuple[int, bytes]:
-        # Slow to import, and only wanted where there is a VMM to talk to.
+        # This import is slow, and only needed if there is a VMM to ask.
         from virshle.rpc.unix import UnixConnection, explained
 
         with explained(), UnixConnection(self.socket, self.timeout) as connection:
@@ -96,7 +95,7 @@ class Http:
 def _refused(endpoint: str, status: int, answer: bytes) -> HostError:
     chain = _chain(answer)
     hint = next((hint for key, hint in _HINTS.items() if any(key in message for message in chain)), "")
-    # The first only says that it comes from the API.
+    # "Error from API" says nothing new.
     told = [message for message in chain if message != "Error from API"] or [f"HTTP status {status}"]
     return HostError(f"{_WHO} refused `{endpoint}`: {': '.join(told)}", hint=hint)
 
@@ -120,5 +119,5 @@ def _parse(answer: bytes, endpoint: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
-        raise HostError(f"what answered `{endpoint}` is no {_WHO}: its answer is no JSON object")
+        raise HostError(f"the program that answered `{endpoint}` is not {_WHO}: its answer is not a JSON object")
     return told

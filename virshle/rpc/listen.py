@@ -1,4 +1,4 @@
-"""Hears what a guest says of itself, as sd_notify(3) has it, on a vsock address that it was told."""
+"""Receives the messages that a guest sends about itself (in the format of sd_notify(3)) to a vsock address."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from virshle.fs import explained
 from virshle.rpc.vsock import escaped
 
 _MOST = 2**16
-"""Bytes of one message, and of all that is kept."""
+"""The largest message, and the largest file of messages, in bytes."""
 _SILENCE = 2.0
-"""Seconds after which a message is over whose end does not come: versions of cloud-hypervisor before 53 do not pass on
-that one side has said all."""
+"""After this many seconds without data, a message is complete: cloud-hypervisor before v53 does not report that the
+guest closed its side of the connection."""
 
 
 @dataclass(frozen=True)
 class Listen:
-    """From now on, and as long as this process lives, messages that arrive at `socket` are appended to `file`."""
+    """Messages that arrive at `socket` are appended to `file`, as long as this process lives."""
 
     socket: Path
     file: Path
@@ -36,9 +36,9 @@ class Listen:
         return f"socat -u {shlex.quote(address)} {shlex.quote(f'OPEN:{escaped(self.file)},creat,append')} &"
 
     def send(self) -> dict[str, Any]:
-        """Begins. Raises HostError. Where another process listens already, it does."""
+        """Begins to listen. If another process listens already, that process goes on. Raises HostError."""
         log.command(self.shell())
-        with explained("listen for what the guest says"):
+        with explained("listen for the guest's messages"):
             if _somebody_listens(self.socket):
                 return {}
             with suppress(FileNotFoundError):
@@ -60,8 +60,8 @@ class Listen:
                 connection, _ = listener.accept()
                 with connection:
                     message = _message(connection)
-                    # Who only looks whether somebody listens says nothing. systemd tells twice a second what it waits
-                    # for, which in a slow boot would leave no room for what matters.
+                    # A process that only checks if somebody listens sends an empty message. systemd sends its status
+                    # twice a second. In a slow boot these lines would leave no room for the important ones.
                     if any(not line.startswith(b"STATUS=") for line in message.splitlines()):
                         self._keep(message)
 
@@ -76,8 +76,10 @@ class Listen:
 
 
 def _open_to_all(path: Path) -> None:
-    """The folder lets in nobody but the VMM's user, who may not be us. As it is that user's folder, what has the name
-    may have become a link to a file of ours since, whose mode it must not be (chmod(2) follows links)."""
+    """Lets the VMM's user, who may be another user, connect. Only that user can enter the folder.
+
+    That user owns the folder and could replace the socket with a link to one of our files. chmod(2) follows links, so
+    the mode is changed through a descriptor, and only if it is a socket."""
     handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if stat.S_ISSOCK(os.fstat(handle).st_mode):

@@ -1,7 +1,7 @@
 """QMP, QEMU's JSON protocol on a unix socket (QEMU: docs/interop/qmp-spec.rst).
 
-The server greets, wants `qmp_capabilities`, then answers one command after the other; events may come in
-between. It serves one client at a time: a second one waits for the greeting, so every wait is bounded.
+The server sends a greeting, expects `qmp_capabilities`, and then answers one command after the other. Events may come
+between the answers. It serves one client at a time: a second client waits for the greeting, so every wait has a limit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from virshle.rpc.vsock import escaped
 
 Reply = dict[str, Any]
 LARGEST = 2**22
-"""Bytes of one answer."""
+"""The largest answer, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Qmp:
     timeout: float = 5.0
     """Seconds, for the whole exchange."""
     quiet: bool = False
-    """One of many that ask the same again and again; not shown."""
+    """True for a command that is repeated many times. It is not written to the log."""
 
     def _line(self) -> str:
         message: dict[str, Any] = {"execute": self.command}
@@ -44,18 +44,18 @@ class Qmp:
         return json.dumps(message)
 
     def shell(self) -> str:
-        """The same by socat, which must stay a moment for the answer."""
+        """The same command with socat. -t2: socat must wait a moment for the answer."""
         lines = " ".join(shlex.quote(line) for line in ('{"execute":"qmp_capabilities"}', self._line()))
         return f"printf '%s\\n' {lines} | socat -t2 - {shlex.quote(f'UNIX-CONNECT:{escaped(self.socket)}')}"
 
     def printf(self) -> str:
-        """What goes over the socket, as the shell's `printf %b` reads it. Of a command without arguments."""
+        """The bytes of the command, in the form that the shell's `printf %b` reads. It must have no arguments."""
         assert not self.arguments
         return rf'{{"execute":"qmp_capabilities"}}\n{self._line()}\n'
 
     def send(self) -> Reply:
-        """The answer's `return`. Raises HostError when there is no QEMU or it refuses, TimedOutError when it
-        does not answer."""
+        """The `return` of the answer. Raises HostError if there is no QEMU or if it refuses the command, TimedOutError
+        if it does not answer."""
         if not self.quiet:
             log.command(self.shell())
         try:
@@ -79,7 +79,7 @@ class Qmp:
 
 
 class _Conversation:
-    """Lines of JSON to and fro, all of them before one deadline."""
+    """Sends and receives lines of JSON, with one deadline for all of them."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection = connection
@@ -94,7 +94,7 @@ class _Conversation:
         self._connection.settimeout(left)
 
     def reach(self, path: Path) -> None:
-        """Others may stand in its queue, which is one long."""
+        """Connects. QEMU's queue of connections has one place, which another client may have."""
         while True:
             self._bound()
             with suppress(BlockingIOError):
@@ -106,7 +106,7 @@ class _Conversation:
         self._connection.sendall(line.encode() + b"\n")
 
     def hear(self, key: str) -> Reply:
-        """The next message that has `key`; events are passed over."""
+        """The next message that has `key`. Events are skipped."""
         while True:
             while b"\n" not in self._heard:
                 self._bound()
@@ -117,7 +117,7 @@ class _Conversation:
                     )
                 self._heard += block
                 if len(self._heard) > LARGEST:
-                    raise HostError("what answered on QEMU's QMP socket says too much for one answer")
+                    raise HostError("the program that answered on QEMU's QMP socket sent too much for one answer")
             line, _, self._heard = self._heard.partition(b"\n")
             reply = _parse(line)
             if "error" in reply:
@@ -134,5 +134,5 @@ def _parse(line: bytes) -> Reply:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        raise HostError("what answered on QEMU's QMP socket does not speak QMP")
+        raise HostError("the program that answered on QEMU's QMP socket does not speak QMP")
     return message

@@ -13,18 +13,18 @@ from types import TracebackType
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Whatever goes wrong with HTTP itself is an OSError, as all else is."""
+    """Turns errors of HTTP itself into OSError, like all other errors."""
     try:
         yield
     except http.client.RemoteDisconnected:
-        # An OSError already, and who died at a request has spoken HTTP well enough.
+        # This is already an OSError, and it is not an error of the protocol: the server closed the connection.
         raise
     except http.client.HTTPException as error:
         raise OSError(f"it does not speak HTTP ({error!r})") from error
 
 
 class _Bounded(socket.socket):
-    """Each wait ends at the deadline."""
+    """A socket whose waits end at the deadline."""
 
     deadline: float
 

@@ -1,4 +1,4 @@
-"""Into a guest without any network: a port of its vsock (vsock(7))."""
+"""The way into a guest without a network: a port of its vsock (vsock(7))."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from virshle.rpc.dial import dial
 
 @dataclass(frozen=True)
 class Vsock:
-    """A port of a guest. `path`: of the socket by which cloud-hypervisor multiplexes its guest's vsock; without one,
-    `cid` is the guest's number on this host."""
+    """A port of a guest. `path`: cloud-hypervisor's socket for the guest's vsock. Without it, `cid` is the guest's
+    number on this host."""
 
     cid: int
     port: int
     path: Path | None = None
 
     def connect(self, timeout: float) -> socket.socket:
-        """A stream to it. Raises OSError where nobody listens, or not within `timeout` seconds."""
+        """A stream to the port. Raises OSError if no process listens, or if there is no answer within `timeout`
+        seconds."""
         return dial(str(self.path) if self.path else self.cid, self.port, timeout)
 
     def proxy(self) -> str:
-        """A shell command that gives the stream to ssh: its ProxyCommand, with ProxyUseFdpass. Words are in double
-        quotes only, which ssh looks for before the shell does (OpenSSH: misc.c, argv_split)."""
+        """A shell command that gives the stream to ssh: the ProxyCommand, with ProxyUseFdpass. Words have only double
+        quotes, because ssh splits the command into words before the shell does (OpenSSH: misc.c, argv_split)."""
         words = sys.executable or "python3", "-IS", dialer.__file__, str(self.path or self.cid), str(self.port)
         return " ".join(word if re.fullmatch(r"[\w@+=:,./-]+", word, re.ASCII) else _quoted(word) for word in words)
 
@@ -42,8 +43,8 @@ class Vsock:
 
 
 def escaped(path: Path) -> str:
-    """As socat has it, whose addresses end at a comma or a colon, and in which quotes and brackets nest (socat(1),
-    ADDRESS SPECIFICATIONS)."""
+    """The path as a part of a socat address. In an address, commas and colons are separators, and quotes and brackets
+    nest (socat(1), ADDRESS SPECIFICATIONS)."""
     return re.sub(r"""([\\,:!'"()\[\]{}])""", r"\\\1", str(path))
 
 

@@ -1,5 +1,6 @@
-"""The folders that are the database: where a VM's things are and reading them; `change` has the steps that change them,
-apart because a list needs no plans."""
+"""The folders that are the database: the paths of a VM's files, and reading them.
+
+`change` has the steps that change the folders. It is apart, because a list of VMs needs no plans."""
 
 from virshle.store.layout import Layout
 from virshle.store.read import Entry, Problem, Store, Summary, run_folder

@@ -1,4 +1,4 @@
-"""VMs whose folder was renamed by hand: nobody finds them by their name any more, and they may run."""
+"""VMs whose folder was renamed by hand: they cannot be found by their name any more, but they may run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-?)[0-9a-f]{4}(?:\1[0-9a-f]{4}){2}\1[0-9a-f]{12
 
 
 def astray(layout: Layout, whole: set[Path]) -> dict[UUID, Path]:
-    """Each such VM, and the folder that holds it now. `whole`: the folders of VMs that are where they belong."""
+    """Each such VM and its present folder. `whole`: the folders of VMs that have the right name."""
     found: dict[UUID, Path] = {}
     for path in strays(layout, whole):
         uuid = _uuid_in(path)
@@ -28,15 +28,16 @@ def astray(layout: Layout, whole: set[Path]) -> dict[UUID, Path]:
 
 
 def strays(layout: Layout, known: set[Path]) -> Iterator[Path]:
-    """What is among the VMs' folders, and neither known nor of a command that makes or deletes one."""
+    """Files and folders among the VMs' folders that are not in `known`, and not in use by a command that makes or
+    deletes a VM."""
     for path in sorted(layout.vms.iterdir()) if layout.vms.is_dir() else ():
-        # A file system brings its own folder with it.
+        # A file system may have its own folder lost+found there.
         if path not in known and not is_staging(path) and path.name != "lost+found":
             yield path
 
 
 def is_staging(path: Path) -> bool:
-    """Whether it is the folder of a VM that comes or goes."""
+    """True for the folder of a VM that is being made or deleted."""
     return path.name.startswith((".new-", ".del-")) and _is_uuid(path.name[5:])
 
 
@@ -48,7 +49,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def _uuid_in(folder: Path) -> UUID | None:
-    """As its vm.json says; else as its name does."""
+    """The uuid in the folder's vm.json; if there is none, the uuid in the folder's name."""
     if folder.is_symlink() or not folder.is_dir():
         return None
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -58,5 +59,5 @@ def _uuid_in(folder: Path) -> UUID | None:
 
 
 def move_back(folder: Path, home: Path) -> str:
-    """The command that makes the VM be there again."""
+    """The command that moves the VM's folder back."""
     return f"mv -T {quote(str(folder))} {quote(str(home))}"

@@ -1,5 +1,5 @@
-"""The steps by which VMs come and go. Both commit by one rename, so that a kill at any moment leaves either
-no VM or a whole one; what it leaves beside that is tidied by the next command that holds the registry's lock."""
+"""The steps that make and delete VMs. Both commit with one rename: if virshle is killed at any moment, there is either
+no VM or a complete one. The next command that holds the registry's lock removes everything else that is left."""
 
 from __future__ import annotations
 
@@ -41,40 +41,40 @@ def claim(layout: Layout, uuid: UUID, name: str, number: int) -> list[Step]:
 
 
 def _link(why: str, link: Path, uuid: UUID) -> Step:
-    # Only ours is taken back: another VM's link of that name is not removed.
+    # The undo removes only our own link: another VM may have a link with that name.
     back = ("find", link, "-maxdepth", "0", "-lname", link_target(uuid), "-delete")
-    return run(why, "ln", "-sT", link_target(uuid), link, undo=[run(f"give it back ({why})", *back, ok=(0, 1))])
+    return run(why, "ln", "-sT", link_target(uuid), link, undo=[run(f"free it again ({why})", *back, ok=(0, 1))])
 
 
 def write_definition(folder: Path, vm: Vm, *, lasting: bool = True) -> Step:
-    """In the schema of now, whatever it was read from."""
+    """Writes vm.json in the present schema, whatever schema it had before."""
     return Write("write its definition", definition(folder), vm.model_dump_json(indent=2) + "\n", lasting=lasting)
 
 
 def renew_definition(folder: Path, vm: Vm) -> list[Step]:
-    """Where it is of an earlier schema; for who changes the VM's files anyway."""
+    """Steps that upgrade a vm.json of an earlier schema. Only commands that change the VM's files anyway use this."""
     written = schema(folder)
     return [write_definition(folder, vm)] if written is not None and written < VERSION else []
 
 
 def commit(layout: Layout, uuid: UUID) -> Step:
-    """The staged VM is there from here on."""
+    """From this step on, the VM exists."""
     staged, whole = layout.staged(uuid), layout.vm(uuid)
-    # `mv -T` of a folder that is not there fails, and changes nothing.
+    # `mv -T` of a missing folder fails and changes nothing.
     back = run("put it back", "mv", "-T", whole, staged, ok=(0, 1))
     return run("commit: the VM is there, whole", "mv", "-T", staged, whole, undo=[back])
 
 
 def leave(layout: Layout, uuid: UUID) -> list[Step]:
-    """The VM is gone with the first of these steps; under the registry's lock."""
+    """The steps that delete a VM, under the registry's lock. After the first step, the VM is gone."""
     gone, lasting = let_go("VM", layout.vm(uuid), layout.leaving(uuid))
     return [gone, _give_back(layout, uuid), lasting]
 
 
 def leave_link(layout: Layout, uuid: UUID) -> list[Step]:
-    """The same for one whose folder is a link to elsewhere: what is there stays as it is."""
+    """The same for a VM whose folder is a link. The folder at the other end of the link is not touched."""
     link = layout.vm(uuid)
-    gone = run("commit: the VM is no more; what its link leads to stays", "rm", "-f", "--", link)
+    gone = run("commit: the VM is gone; the folder that its link leads to stays", "rm", "-f", "--", link)
     lasting = run("write to the disk that it is gone", "sync", "--", link.parent)
     return [gone, _give_back(layout, uuid), lasting]
 
@@ -82,11 +82,11 @@ def leave_link(layout: Layout, uuid: UUID) -> list[Step]:
 def _give_back(layout: Layout, uuid: UUID) -> Step:
     folders = (layout.names, layout.ids)
     owned = [folder / name for folder in folders for name, owner in links(folder).items() if owner == uuid]
-    return run("give back its name and number", "rm", "-f", "--", *owned)
+    return run("free its name and number", "rm", "-f", "--", *owned)
 
 
 def remove(layout: Layout, uuid: UUID) -> list[Step]:
-    """What it leaves, which may take long: the registry's lock is not needed."""
+    """Steps that remove the files of a VM that is gone. They may take long, and do not need the registry's lock."""
     return [
         clear("remove its runtime folder", *_runtime(layout, uuid)),
         clear("remove its disks and logs", layout.leaving(uuid)),
@@ -94,47 +94,50 @@ def remove(layout: Layout, uuid: UUID) -> list[Step]:
 
 
 def _runtime(layout: Layout, uuid: UUID) -> list[Path]:
-    """Where it is for this caller. What a VM's link says is not removed: of a copy of the state, it would be the
-    original's."""
+    """The runtime folders that this caller's paths name. The folder that the VM's own link names is not removed: in a
+    copy of the state, it would be the runtime folder of the original VM."""
     return [layout.run(uuid), *(folder for folder in layout.former_runs(uuid) if folder.is_dir())]
 
 
 def let_go(what: str, folder: Path, leaving: Path) -> tuple[Step, Step]:
-    """`folder` becomes `leaving`, beside it, and what was in it is no more; which then outlasts a cut of the power."""
+    """Steps that rename `folder` to `leaving`, beside it, and write this to the disk. After the rename, the VM or image
+    is gone. After the second step, it stays gone even after a power cut."""
     return (
-        run(f"commit: the {what} is no more", "mv", "-T", folder, leaving),
+        run(f"commit: the {what} is gone", "mv", "-T", folder, leaving),
         run("write to the disk that it is gone", "sync", "--", folder.parent),
     )
 
 
 def clear(why: str, *folders: Path) -> Step:
-    """Removes what is nobody's any more, which may take long; whatever is mounted in it stays."""
+    """Removes folders that nothing uses any more. This may take long. File systems that are mounted in them stay."""
     return run(why, "rm", "-rf", "--one-file-system", "--", *folders, timeout=600)
 
 
 @dataclass(frozen=True)
 class Left:
-    """What interrupted commands left. The links are mended under the registry's lock; folders take long."""
+    """What interrupted commands left. `links` is applied under the registry's lock; `folders` takes long."""
 
     links: Plan
+    """Repairs and removes links."""
     free: list[Path]
-    """Staging folders that nobody works on."""
+    """Staging folders that no process works on."""
     folders: list[Plan]
-    """What removes each of them, and from a VM's folder what was written there by half."""
+    """Each plan removes a folder of `free`, or half-written files from a VM's folder."""
     entries: list[Entry]
-    """Every VM there is."""
+    """All VMs."""
     alone: list[Path]
-    """Staging folders that are left alone: somebody works on them, or a newer virshle made them."""
+    """Staging folders that must stay: a process works on them, or a newer virshle made them."""
     astray: Mapping[UUID, Path]
-    """VMs whose folder was renamed by hand, and where it is."""
+    """VMs whose folder was renamed by hand, and the present folder."""
 
 
 def tidy(store: Store, runs: Callable[[UUID], bool] = lambda _: False) -> tuple[Left, list[Lock]]:
-    """For the holder of the registry's lock: cleans what an interrupted command left, and repairs missing links.
+    """Plans to remove what interrupted commands left, and to repair missing links. The caller holds the registry's
+    lock.
 
-    Touches only our own staging folders whose lock is free (the locks taken are returned) and links to no VM. `runs`:
-    whether a process runs a VM, whose folder may not be where it belongs. Such a VM keeps its name and number, and so
-    does one whose folder was renamed.
+    The plans touch only our own staging folders whose lock is free, half-written files in VMs' folders, and links that
+    lead to no VM. The locks that were taken are returned. `runs`: true if a process runs a VM, even if its folder has
+    another name now. Such a VM keeps its name and number. A VM whose folder was renamed keeps them too.
     """
     entries = store.entries()
     wanted = [*_ours(store.layout), *_half_written(entries)]
@@ -143,14 +146,14 @@ def tidy(store: Store, runs: Callable[[UUID], bool] = lambda _: False) -> tuple[
 
 
 def look(store: Store, runs: Callable[[UUID], bool] = lambda _: False) -> Left:
-    """What `tidy` would do now, for who only wants to know."""
+    """What `tidy` would do now. Takes no locks and changes nothing."""
     entries = store.entries()
     wanted = [*_ours(store.layout), *_half_written(entries)]
     return _left(store, [folder for folder in wanted if not held(folder)], entries, runs)
 
 
 def _left(store: Store, free: Sequence[Path], entries: list[Entry], runs: Callable[[UUID], bool]) -> Left:
-    """`free`: folders that nobody works on."""
+    """`free`: folders that no process works on."""
     layout = store.layout
     staging = [folder for folder in free if folder.name.startswith(".")]
     alone = [folder for folder in _interrupted(layout) if folder not in free]
@@ -176,19 +179,19 @@ def _dangling(layout: Layout, needed: Callable[[UUID], bool]) -> Iterator[Step]:
     for folder in (layout.names, layout.ids):
         for name, uuid in links(folder).items():
             if not os.path.lexists(layout.vm(uuid)) and not needed(uuid):
-                yield run(f"give back {name!r}, which no VM has", "rm", "-f", "--", folder / name)
+                yield run(f"free {name!r}, which no VM has", "rm", "-f", "--", folder / name)
 
 
 def _remove(layout: Layout, path: Path) -> Step:
-    """A VM that was deleted may have been made again, by its script say, and use its runtime folder."""
+    """A deleted VM may have been made again, for example by its script. Then its runtime folder is in use and stays."""
     uuid = UUID(path.name[5:])
     runtime = [] if os.path.lexists(layout.vm(uuid)) else _runtime(layout, uuid)
     return clear("remove what an interrupted command left", path, *runtime)
 
 
 def _half_written(entries: Sequence[Entry]) -> Iterator[Path]:
-    """The folders of VMs in which a file is that was written by half. Of a broken one, or a newer virshle's, nobody
-    knows what is what; and in somebody else's nothing is done."""
+    """The folders of VMs with half-written files. Broken VMs and VMs of a newer virshle are left out: this virshle does
+    not know their files. Folders of other users are left out too."""
     for entry in entries:
         if entry.summary is not None and torn(entry.folder, WRITTEN_LOCKED):
             with suppress(FileNotFoundError):
@@ -197,7 +200,7 @@ def _half_written(entries: Sequence[Entry]) -> Iterator[Path]:
 
 
 def _clear(folder: Path) -> Step:
-    return run("remove what was written by half", "rm", "-f", "--", *torn(folder, WRITTEN_LOCKED))
+    return run("remove half-written files", "rm", "-f", "--", *torn(folder, WRITTEN_LOCKED))
 
 
 def _missing(layout: Layout, entries: Sequence[Entry], busy: set[UUID]) -> Iterator[Step]:

@@ -1,6 +1,6 @@
-"""Whether a vm.json is what virshle writes, told without the library that checks every other one: that costs more to
-import than listing a thousand VMs does. Whatever passes here is a whole definition by the schema (`virshle.model.vm`);
-what does not may be one still."""
+"""A fast check of a vm.json that virshle wrote. It does not import pydantic, because that import takes more time than
+to list a thousand VMs. A vm.json that passes here is valid by the schema (`virshle.model.vm`). A vm.json that does not
+pass may still be valid."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _USER = re.compile(r"[a-z]{1,32}")
 _KEY = re.compile(r"(ssh|ecdsa|sk)-[^\x00-\x1f\x7f]{1,8192}")
 _ODD = re.compile(rb"\\u(?:0000|d)", re.IGNORECASE)
-"""NUL, which no path and no argument can hold; and halves of characters, which cannot be printed."""
+"""NUL, which cannot be in a path or an argument, and halves of surrogate pairs, which cannot be printed."""
 
 
 def check_ours(text: bytes, data: dict[str, Any], uuid: UUID) -> None:
-    """Raises ValueError, KeyError, TypeError or AttributeError for what virshle did not write of that VM."""
+    """Raises ValueError, KeyError, TypeError or AttributeError if virshle did not write this text for that VM."""
     text.decode()
     _need(_ODD.search(text) is None)
     _need(data.keys() == _KEYS and data["version"] == VERSION and data["uuid"] == str(uuid))

@@ -1,4 +1,4 @@
-"""Names of the folders and files, and nothing read from them."""
+"""The paths of the folders and files. This module does not read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Layout:
 
     @cached_property
     def vms(self) -> Path:
-        """Its lock is the registry's: held while names and numbers are given and taken."""
+        """The folder of all VMs. Its lock is the registry's lock, which is held while names and numbers change."""
         return self.paths.state / "vm"
 
     @cached_property
@@ -40,15 +40,15 @@ class Layout:
 
     @cached_property
     def configs(self) -> Path:
-        """Links to the configurations by which images are used."""
+        """Links to the configuration files that use images."""
         return self.paths.state / "config"
 
     def folders(self) -> tuple[Path, ...]:
-        """All that must be there before anything is made."""
+        """The folders that must exist before anything is made."""
         return (self.vms, self.names, self.ids, self.images, self.configs, self.keys)
 
     def check_state(self) -> None:
-        """Raises ConfigError where something else than folders is there."""
+        """Raises ConfigError if one of the folders is something else, such as a file."""
         for folder in self.folders():
             check_folder(folder, "VIRSHLE_STATE_DIR")
 
@@ -71,25 +71,25 @@ class Layout:
 
     @cached_property
     def runs(self) -> Path:
-        """The runtime folders of VMs that are started from now on are in it."""
+        """The folder of all runtime folders, for VMs that start from now on."""
         return self.paths.run / "vm"
 
     def run(self, uuid: UUID) -> Path:
-        """For the sockets of its next run. Those of the last one may be elsewhere: see `virshle.store.run_folder`."""
+        """The runtime folder of the next run. The last run may have another one: see `virshle.store.run_folder`."""
         return self.runs / run_name(uuid)
 
     def former_runs(self, uuid: UUID) -> list[Path]:
-        """Where an older virshle may have made its sockets, which noted nowhere where that was."""
+        """Folders in which an older virshle may have made the VM's sockets. It did not write down which one it used."""
         return [folder / "vm" / run_name(uuid) for folder in self.paths.former]
 
     def check_sockets(self) -> None:
-        """For who makes or starts VMs. Raises ConfigError where there can be no folder of sockets, or the path of one
-        would be too long."""
+        """The check before a VM is made or started. Raises ConfigError if the folder of sockets cannot exist, or if a
+        socket's path would be too long."""
         check_folder(self.runs, "VIRSHLE_RUN_DIR")
         if not fits_sockets(self.paths.run):
             raise ConfigError(
-                f"{self.paths.run} is too long for sockets: the path of one ends at {SOCKET_PATH_LIMIT} bytes",
-                hint="set VIRSHLE_RUN_DIR to a shorter one",
+                f"{self.paths.run} is too long for sockets: the path of a socket has at most {SOCKET_PATH_LIMIT} bytes",
+                hint="set VIRSHLE_RUN_DIR to a shorter path",
             )
 
     def image(self, name: str) -> Path:
@@ -97,17 +97,17 @@ class Layout:
 
 
 def link_target(uuid: UUID) -> str:
-    """What a name's and a number's link hold."""
+    """The target of a VM's links in `name/` and `id/`."""
     return f"../vm/{uuid}"
 
 
 def run_link(folder: Path) -> Path:
-    """In a VM's folder, a link to where the sockets of its last run are."""
+    """A link in a VM's folder. It leads to the folder with the sockets of the last run."""
     return folder / "run"
 
 
 def is_run_of(uuid: UUID, folder: Path) -> bool:
-    """Whether a folder has the name of that VM's runtime folder."""
+    """True if the folder has the name of that VM's runtime folder."""
     return folder.is_absolute() and folder.parts[-2:] == ("vm", run_name(uuid))
 
 
@@ -116,20 +116,20 @@ def definition(folder: Path) -> Path:
 
 
 LARGEST = 2**22
-"""Bytes of a vm.json that are read; more is not one of ours."""
+"""The largest vm.json, in bytes. virshle never writes a larger one."""
 
 
 WRITTEN_LOCKED = ("vm.json", "launch.json", "vmm.sh")
-"""Files of a VM's folder that are written, atomically, by who holds its lock."""
+"""Files in a VM's folder that are written atomically by the process that holds the VM's lock."""
 
 
 def command_log(folder: Path) -> Path:
-    """Not among the VMM's logs, whose folder is not always ours."""
+    """This log is not in the folder of the VMM's logs, because another user may own that folder."""
     return folder / "commands.log"
 
 
 def image_link(folder: Path) -> Path:
-    """In an image's folder, the GC root of what was built."""
+    """A link in an image's folder: the GC root of the built image."""
     return folder / "result"
 
 

@@ -1,4 +1,4 @@
-"""Reads what is there. What does not parse is shown as broken, with the reason, and left as it is."""
+"""Reads VMs from their folders. A VM that cannot be read is shown as broken, with the reason, and is not changed."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Newer(Problem):
 
 
 class Linked(Problem):
-    """Its folder is elsewhere."""
+    """Its folder is a link."""
 
 
 class Closed(Problem):
-    """It is another user's."""
+    """Another user owns it."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What lists show of a VM. `memory` in bytes, `created` as ISO 8601."""
+    """The data of a VM that lists show. `memory` in bytes, `created` as ISO 8601."""
 
     id: int
     name: str
@@ -55,53 +55,53 @@ class Summary:
     created: str
     hypervisor: str
     image: str | None
-    """Name of the image of its first disk; none where that was a plain file."""
+    """The name of the image of its first disk. None if that was a plain file."""
     source: str
     store_path: str | None
-    """Where that image was built to when the VM was made of it."""
+    """The store path of that image when the VM was made."""
     account: str | None
     disks: tuple[tuple[str, int], ...]
-    """Of each its file, and how many bytes that has at least."""
+    """For each disk: its file, and the least number of bytes that the file has."""
     boot: tuple[str, ...]
-    """Files without which it cannot boot."""
+    """The files that the VM needs to boot."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A VM's folder, whole or broken. A thousand are listed by their summaries; a verb reads the `whole()` of one."""
+    """A VM's folder, whole or broken. A list uses the summaries of all VMs; a verb reads the `whole()` of one VM."""
 
     uuid: UUID
     folder: Path
     summary: Summary | None
     problem: str = ""
     claimed: str = ""
-    """The name by which a broken one is still known."""
+    """For a broken VM: the name that a link still gives it."""
 
     @property
     def name(self) -> str:
         return self.summary.name if self.summary else self.claimed or str(self.uuid)
 
     def found_by(self, word: str, kind: str = "") -> bool:
-        """Whether that is its name, its number or its uuid, or the one of them that is asked for."""
+        """True if `word` is the VM's name, number or uuid. `kind` allows only one of the three."""
         if self.summary is None:
             return False
         words = {"name": self.summary.name, "id": str(self.summary.id), "uuid": str(self.uuid)}
         return word in ([words[kind]] if kind else words.values())
 
     def whole(self) -> Vm:
-        """Its definition, checked in all parts. Raises ConflictError for a broken one."""
+        """The VM's definition, fully checked. Raises ConflictError for a broken VM."""
         try:
             return read_vm(self.folder, self.uuid)
         except Problem as problem:
             file = definition(self.folder)
-            mend = f"mend {file}; or move {self.folder} away, if it does not run"
+            mend = f"fix {file}; or, if the VM does not run, move {self.folder} away"
             if isinstance(problem, Newer):
                 mend = f"use the virshle that wrote {file}, or a newer one"
             elif isinstance(problem, Linked):
-                mend = f"put the folder itself there; `v delete --force {self.name}` removes the link alone"
+                mend = f"put the folder itself there; `v delete --force {self.name}` removes only the link"
             elif isinstance(problem, Closed):
                 mend = f"if it should be yours, as root: {to_own(self.folder)}"
-            raise ConflictError(f"{self.name} is broken: {problem}", hint=f"{mend}; nothing was touched") from None
+            raise ConflictError(f"{self.name} is broken: {problem}", hint=f"{mend}; nothing was changed") from None
 
 
 def to_own(folder: Path) -> str:
@@ -114,12 +114,13 @@ class Store:
         self.layout = layout
 
     def entries(self) -> list[Entry]:
-        """Every VM there is, by number; the broken ones last."""
+        """All VMs, in the order of their numbers. Broken VMs come last."""
         entries = sorted((self.entry(uuid) for uuid in self._uuids()), key=_order)
         return self._clashes(entries)
 
     def _clashes(self, entries: list[Entry]) -> list[Entry]:
-        """Of VMs that share a name or a number, as a copied folder does, all but the one that is linked say so."""
+        """If VMs share a name or a number, for example after a folder was copied, only the VM that the link leads to is
+        good. All others get a problem."""
         clashing = {}
         for key, folder in (("name", self.layout.names), ("id", self.layout.ids)):
             count = Counter(getattr(entry.summary, key) for entry in entries if entry.summary)
@@ -127,8 +128,8 @@ class Store:
                 if entry.summary and count[word := getattr(entry.summary, key)] > 1:
                     owner = link_owner(folder / str(word))
                     if owner != entry.uuid:
-                        whose = f"that of {owner}" if owner else "another VM's too"
-                        clashing[entry.uuid] = f"its {key} {word} is {whose}: name it by its uuid"
+                        whose = f"VM {owner}" if owner else "another VM too"
+                        clashing[entry.uuid] = f"its {key} {word} belongs to {whose}: use its uuid to name it"
         if not clashing:
             return entries
         return [replace(entry, problem=clashing.get(entry.uuid, entry.problem)) for entry in entries]
@@ -156,16 +157,16 @@ class Store:
         return next((name for name, owner in links(self.layout.names).items() if owner == uuid and _is_name(name)), "")
 
     def astray(self, uuid: UUID) -> Path | None:
-        """Where the folder of a VM is that was renamed by hand."""
+        """The present folder of a VM whose folder was renamed by hand."""
         if os.path.lexists(self.layout.vm(uuid)):
             return None
         return astray(self.layout, {entry.folder for entry in self.entries() if entry.summary}).get(uuid)
 
     def find(self, word: str, kind: str = "") -> Entry:
-        """By name, number or uuid; `kind` ("name", "id", "uuid") allows only one of them. Raises NotFoundError.
+        """Finds a VM by name, number or uuid; `kind` ("name", "id", "uuid") allows only one of them.
 
-        The links are asked first, but any may be missing or point to the wrong VM. A broken VM is known by nothing
-        but the links that are left of it, and comes after every whole one.
+        The links are tried first, but a link may be missing or lead to the wrong VM. A broken VM can be found only by
+        its links, and only if no whole VM matches. Raises NotFoundError.
         """
         owners = list(self._linked(word, kind))
         linked = [self.entry(uuid) for uuid in owners if os.path.lexists(self.layout.vm(uuid))]
@@ -214,13 +215,13 @@ def _order(entry: Entry) -> tuple[bool, int, str]:
 
 
 def links(folder: Path) -> dict[str, UUID]:
-    """Every link of `name/` or `id/` and the VM it is for, there or not."""
+    """Every link in `name/` or `id/`, and the uuid of its VM. The VM may be missing."""
     paths = list(folder.iterdir()) if folder.is_dir() else []
     return {path.name: owner for path in paths if (owner := link_owner(path)) is not None}
 
 
 def link_owner(link: Path) -> UUID | None:
-    """The VM that one of our links is for; none for any other link."""
+    """The uuid of the VM that one of our links names. None for any other link."""
     with suppress(OSError, ValueError):
         target = str(link.readlink())
         uuid = UUID(target.rpartition("/")[2])
@@ -229,10 +230,11 @@ def link_owner(link: Path) -> UUID | None:
 
 
 def run_folder(layout: Layout, uuid: UUID) -> Path:
-    """Where the sockets of its last run are, whatever the environment of its caller was: its start noted that."""
+    """The folder with the sockets of the last run. The start made a link to it, because another caller may have had
+    another environment."""
     with suppress(OSError):
         noted = run_link(layout.vm(uuid)).readlink()
-        # A VM's folder that was copied by hand may have the link of another.
+        # If a VM's folder was copied by hand, it may have the link of another VM.
         if is_run_of(uuid, noted):
             return noted
     return next((folder for folder in layout.former_runs(uuid) if folder.is_dir()), layout.run(uuid))
@@ -244,7 +246,9 @@ def read_vm(folder: Path, uuid: UUID) -> Vm:
 
 
 def read_summary(folder: Path, uuid: UUID) -> Summary:
-    """Raises Problem. What virshle writes is recognised at a glance; where anything is odd, the whole is checked."""
+    """The summary of a VM. A vm.json that virshle wrote passes the fast check; for any other, the full check runs.
+
+    Raises Problem."""
     text = _read_in(folder)
     try:
         data = upgrade(json.loads(text))
@@ -261,7 +265,7 @@ _OF_ORIGIN = ("image", "source", "store_path")
 
 
 def _parse(text: bytes, uuid: UUID) -> Vm:
-    # A library that costs more than listing a thousand VMs does.
+    # This import takes more time than to list a thousand VMs.
     import pydantic
 
     from virshle.model.vm import Vm
@@ -271,16 +275,16 @@ def _parse(text: bytes, uuid: UUID) -> Vm:
     except pydantic.ValidationError as error:
         raise Problem(_explain(error)) from error
     if vm.uuid != uuid:
-        raise Problem(f"vm.json is of another VM: {vm.uuid}")
+        raise Problem(f"vm.json belongs to another VM: {vm.uuid}")
     return vm
 
 
 def _upgraded(text: bytes) -> bytes:
-    """As the schema of now has it. Raises Problem."""
+    """The text in the present schema. Raises Problem."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        return text  # told by who checks it
+        return text  # the full check reports the error
     if not isinstance(data, dict):
         return text
     try:
@@ -293,7 +297,7 @@ def _upgraded(text: bytes) -> bytes:
 
 
 def schema(folder: Path) -> int | None:
-    """The version of what is in a VM's folder, staged or whole; None where it does not say."""
+    """The schema version of the vm.json in a folder, which may be a staging folder. None if it has no valid version."""
     try:
         data = json.loads(_read(definition(folder)))
     except (Problem, ValueError, RecursionError):
@@ -303,12 +307,12 @@ def schema(folder: Path) -> int | None:
 
 
 def made_by_newer(folder: Path) -> bool:
-    """Whether a newer virshle made what is in a VM's folder: what belongs to it is not for this one to know."""
+    """True if a newer virshle made the folder. This virshle cannot know which files belong to such a VM."""
     return (schema(folder) or 0) > VERSION
 
 
 def _read_in(folder: Path) -> bytes:
-    """The definition of a VM whose folder is where it seems to be. Raises Problem."""
+    """The text of vm.json, if the folder is not a link. Raises Problem."""
     if folder.is_symlink():
         raise Linked("its folder is a link to elsewhere: move the folder itself here")
     return _read(definition(folder))
@@ -316,7 +320,7 @@ def _read_in(folder: Path) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        # Neither a link that is followed nor a FIFO that is waited for; opened by hand, as fdopen leaks a folder's.
+        # Do not follow a link, and do not wait for a FIFO. os.fdopen would leak the descriptor if this is a folder.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             text = _read_all(handle)
@@ -327,12 +331,12 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise Problem(f"vm.json cannot be read: {error.strerror}") from error
     if len(text) > LARGEST:
-        raise Problem("vm.json is too large to be one")
+        raise Problem("vm.json is too large")
     return text
 
 
 def _whose(path: Path) -> str:
-    """Which file or folder of another user is in the way."""
+    """Says which file or folder of another user prevents the access."""
     for one in (path, path.parent):
         with suppress(OSError):
             return f"{one} belongs to the user with the number {one.stat().st_uid}"
@@ -340,7 +344,7 @@ def _whose(path: Path) -> str:
 
 
 def _read_all(handle: int) -> bytes:
-    """At most one byte more than LARGEST."""
+    """The content of the file, but at most one byte more than LARGEST."""
     text = b""
     while len(text) <= LARGEST and (block := os.read(handle, 2**16)):
         text += block
@@ -357,6 +361,6 @@ def _explain(error: ValidationError) -> str:
 
 
 def unfinished_images(layout: Layout) -> list[Path]:
-    """The folders of images that are being made or removed, or were when a command was interrupted."""
+    """The folders of images that are being made or removed, or that an interrupted command left."""
     there = sorted(layout.images.iterdir()) if layout.images.is_dir() else []
     return [path for path in there if path.name.startswith((".new-", ".del-")) and not path.is_symlink()]

@@ -1,4 +1,4 @@
-"""From a template and what its disks are cloned from to the definition of a VM. Pure."""
+"""Makes the definition of a VM from a template and the sources of its disks. Reads and changes nothing on the host."""
 
 from virshle.template.define import Identity, Source, define, disk_size, unsupported_nets
 

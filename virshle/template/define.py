@@ -21,17 +21,17 @@ SUPPORTED_NETS = ("user",)
 
 @dataclass(frozen=True)
 class Source:
-    """What a disk is cloned from, as it was found."""
+    """The source of a disk, as it was found."""
 
     path: Path | None
     """None for an empty disk."""
     size: int
-    """Bytes; of an empty disk, those it shall have."""
+    """Bytes. For an empty disk, the size of the new disk."""
     described: str
     """Flake reference or path, for people."""
     image: str | None = None
     foreign: bool = False
-    """Of a guest that knows nothing of virshle, and so cannot say when it is ready."""
+    """True if the guest knows nothing about virshle and cannot report that it is ready."""
     store_path: str | None = None
     pin: Pin | None = None
     derivation: str | None = None
@@ -39,27 +39,27 @@ class Source:
     initrd: Path | None = None
     cmdline: str = ""
     takes: frozenset[str] | None = None
-    """What of the seed its guest takes; None where that is not known."""
+    """The parts of the seed that its guest uses. None if that is not known."""
 
 
 def unsupported_nets(template: VmTemplate) -> None:
-    """Raises ConfigError where a net would be left out: a VM never boots without one of its nets."""
+    """Raises ConfigError for a net that virshle cannot make: a VM never boots without one of its nets."""
     for net in template.net:
         if net.type.kind not in SUPPORTED_NETS:
             raise ConfigError(
                 f"net {net.name!r} is of type {net.type.kind}, which virshle cannot make yet",
-                hint=f'use type = "user" (the net types it can make: {", ".join(SUPPORTED_NETS)})',
+                hint=f'use type = "user" (virshle can make: {", ".join(SUPPORTED_NETS)})',
             )
 
 
 def disk_size(disk: DiskTemplate, source: Source) -> int:
-    """Bytes the VM's disk shall have."""
+    """The size of the VM's disk, in bytes."""
     return max(disk.size or 0, source.size)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What is chosen for one VM before anything is planned."""
+    """The values that are chosen for one VM before planning."""
 
     uuid: UUID
     id: int
@@ -78,8 +78,9 @@ def define(
     firmware: Path | None = None,
     now: datetime | None = None,
 ) -> Vm:
-    """`sources`: one for each disk of the template, in its order; the first is booted. `firmware`: absolute. Raises
-    ConfigError where what was found cannot be written down, such as a kernel's command line of two lines."""
+    """`sources`: one for each disk of the template, in the same order. The VM boots the first. `firmware`: an absolute
+    path. Raises ConfigError if a value of the image does not fit into vm.json, such as a kernel command line with two
+    lines."""
     first = sources[0]
     try:
         return Vm(
@@ -121,7 +122,7 @@ def define(
         )
     except ValidationError as error:
         raise ConfigError(
-            f"no VM can be made of {first.described}", details=explain(error, Vm), hint="look at what is in that image"
+            f"{first.described} cannot become a VM", details=explain(error, Vm), hint="check the files of that image"
         ) from error
 
 

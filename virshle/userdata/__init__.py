@@ -1,4 +1,4 @@
-"""What a guest is told at boot: its name and whose keys may enter."""
+"""What a guest gets at boot: its name, its users and the keys that may log in."""
 
 from virshle.userdata.keys import key_file, make_key, personal_key_files, personal_keys, read_key
 from virshle.userdata.parse import UserData, read_user_data

@@ -1,4 +1,5 @@
-"""The keys that may enter a VM: virshle's own, made once, and those of who creates it."""
+"""The ssh keys that may log in to a VM: virshle's own key, which is made once, and the keys of the user who creates
+the VM."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from virshle.model.public_key import check_public_key, is_certificate
 from virshle.plan import Step, run
 
 _KINDS = ("ed25519", "ed25519_sk", "ecdsa", "ecdsa_sk", "rsa")
-"""ssh(1), -i."""
+"""The key files that ssh tries by itself (ssh(1), -i)."""
 
 
 def key_file(keys: Path) -> Path:
@@ -21,43 +22,46 @@ def key_file(keys: Path) -> Path:
 
 
 def make_key(keys: Path) -> list[Step]:
-    """Steps, if there is none yet. It is every VM's, so it has no undo."""
+    """Steps that make virshle's key; none if it exists. All VMs use this key, so the steps have no undo."""
     file = key_file(keys)
     if file.exists():
         return []
     staged = keys / ".new"
     keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "virshle", "-f", staged / file.name)
     return [
-        run("make a place for virshle's own ssh key", "mkdir", "-p", staged),
-        run("drop half a key, if one was left", "rm", "-f", staged / file.name, staged / f"{file.name}.pub"),
+        run("make a folder for virshle's own ssh key", "mkdir", "-p", staged),
+        run("remove an unfinished key, if there is one", "rm", "-f", staged / file.name, staged / f"{file.name}.pub"),
         run("make virshle's own ssh key", *keygen),
-        # The private half last: where it is, both are.
-        run("put its public half in place", "mv", staged / f"{file.name}.pub", f"{file}.pub"),
-        run("put its private half in place", "mv", staged / file.name, file),
+        # The private key comes last: if it is in place, the public key is there too.
+        run("put the public key in place", "mv", staged / f"{file.name}.pub", f"{file}.pub"),
+        run("put the private key in place", "mv", staged / file.name, file),
     ]
 
 
 def read_key(keys: Path) -> str:
     """virshle's public key. Raises HostError."""
     file = Path(f"{key_file(keys)}.pub")
-    with explained("read virshle's own ssh key", hint=f"remove {keys} to have a new one made (old VMs keep theirs)"):
+    hint = f"remove {keys}, and virshle makes a new key (old VMs keep the old key)"
+    with explained("read virshle's own ssh key", hint=hint):
         text = read_start(file).strip()
     try:
         return check_public_key(text)
     except ValueError as error:
-        raise HostError(f"{file} is no ssh public key: {error}", hint=f"remove {keys} to have a new one made") from None
+        raise HostError(
+            f"{file} is not an ssh public key: {error}", hint=f"remove {keys}, and virshle makes a new key"
+        ) from None
 
 
 def personal_key_files() -> list[Path]:
-    """The caller's private keys that ssh would try by itself, where their public half lies beside them: an agent may
-    have the private one."""
+    """The caller's private keys that ssh tries by itself. Only the public key must exist: the private key may be in an
+    agent."""
     folder = caller_home() / ".ssh"
     files = [folder / f"id_{kind}" for kind in _KINDS]
     return [file for file in files if file.with_name(f"{file.name}.pub").is_file()]
 
 
 def personal_keys() -> list[str]:
-    """The caller's public keys, as they lie in ~/.ssh. What is none is warned about."""
+    """The caller's public keys: all *.pub files in ~/.ssh. Warns about each line that is not a public key."""
     keys: list[str] = []
     folder = caller_home() / ".ssh"
     with suppress(OSError):

@@ -14,7 +14,7 @@ _KIB = 1024
 
 
 def seed_steps(vm: Vm, folder: Path, image: Path) -> list[Step]:
-    """Made of nothing but the VM's definition, anew at each start; the texts are in `folder`/seed."""
+    """Makes the seed disk again at each start, from the VM's definition alone. The texts are in `folder`/seed."""
     people = _people(vm)
     texts = {
         "meta-data": render("meta-data.j2", uuid=str(vm.uuid), name=vm.name),
@@ -27,16 +27,17 @@ def seed_steps(vm: Vm, folder: Path, image: Path) -> list[Step]:
     inside = [path.relative_to(folder) for path in (image, *files)]
     return [
         run("make the folder of the guest's texts", "mkdir", "-p", "--", folder / "seed"),
-        *(Write(f"tell the guest: {path.name}", path, text) for path, text in files.items()),
-        run("drop the seed disk of the last start", "rm", "-f", "--", image),
+        *(Write(f"write for the guest: {path.name}", path, text) for path, text in files.items()),
+        run("remove the seed disk of the last start", "rm", "-f", "--", image),
         run("make the seed disk", "mkfs.vfat", "-n", "CIDATA", "-C", image, str(_KIB)),
-        # Beginning in the VM's folder: mtools gives a path with a $, say, to `sh -c` (mtools: misc.c, expand).
-        run("fill it", "mcopy", "-oi", *inside, "::", env={"MTOOLS_SKIP_CHECK": "1"}, cwd=folder),
+        # Paths are relative to the VM's folder: mtools gives a path with, for example, a $ to `sh -c` (mtools: misc.c,
+        # expand).
+        run("fill the seed disk", "mcopy", "-oi", *inside, "::", env={"MTOOLS_SKIP_CHECK": "1"}, cwd=folder),
     ]
 
 
 def _people(vm: Vm) -> dict[str, list[str]]:
-    """Everybody's keys. Who logs in is the first, and may be named again as a further user."""
+    """The keys of each user. The login user is first. `vm.users` may name it again."""
     people = {vm.login: list(vm.authorized_keys)}
     for user in vm.users:
         keys = people.setdefault(user.name, [])
@@ -55,8 +56,8 @@ def _user_data(vm: Vm, people: dict[str, list[str]]) -> str:
     boundary = "virshle"
     while f"--{boundary}" in vm.cloud_config:
         boundary += "-"
-    # Ours is merged into the caller's: what he says stays, and our users come before his (cloud-init:
-    # reference/merging; of two users of one name the first one's keys count: distros/ug_util.py).
+    # cloud-init merges our text into the caller's: the caller's values stay, and our users come before the caller's
+    # (cloud-init: reference/merging; if two users have one name, the keys of the first count: distros/ug_util.py).
     return "".join(
         (
             f'Content-Type: multipart/mixed; boundary="{boundary}"\nMIME-Version: 1.0\n\n',
@@ -68,6 +69,6 @@ def _user_data(vm: Vm, people: dict[str, list[str]]) -> str:
 
 
 def _part(text: str) -> str:
-    # Of text that is no ASCII each release of cloud-init makes something else, unless it is encoded.
+    # Releases of cloud-init decode text differently if it is not ASCII and not encoded.
     encoding, body = ("7bit", text) if text.isascii() else ("base64", encodebytes(text.encode()).decode())
     return f'Content-Type: text/cloud-config; charset="utf-8"\nContent-Transfer-Encoding: {encoding}\n\n{body}\n'

@@ -1,1 +1,1 @@
-"""The process that runs one VM, behind one small protocol (`driver`); a driver for each hypervisor."""
+"""The process that runs one VM. Each hypervisor has a driver, and all drivers have one small protocol (`driver`)."""

@@ -1,7 +1,8 @@
-"""The user VMMs run as. Root's have one of their own, without any privilege; anybody else's run as who starts them.
+"""The user that runs the VMMs. Root's VMMs run as a special user without privileges; the VMMs of other users run as the
+user who starts them.
 
-To that user belong a VM's disks, its logs and its runtime folder. Folders on the way are entered by anybody (0711) and
-listed by nobody; every file in them is its owner's alone.
+That user owns a VM's disks, its logs and its runtime folder. Every user may enter the folders above them, but only the
+owner may list those folders (0711). Only its owner may read a file in them.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ ACCOUNT = "virshle-vmm"
 
 
 def vmm_user() -> str | None:
-    """None where that is who calls."""
+    """The user that runs VMMs. None if that is the caller."""
     return ACCOUNT if os.geteuid() == 0 else None
 
 
 def account_steps(user: str | None, *, blind: bool = False) -> list[Step]:
-    """Makes the user on the first start, and a member of group kvm; a package or the NixOS module may have done so
-    before. `blind`: as on a host of which nothing is known."""
+    """Creates the user at the first start and adds it to the group kvm. A package or the NixOS module may have done
+    that already. `blind`: assume nothing about the host."""
     if user is None:
         return []
     kvm = _kvm_group()
@@ -34,7 +35,7 @@ def account_steps(user: str | None, *, blind: bool = False) -> list[Step]:
         words = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
         shell = ("--shell", "/usr/sbin/nologin", "--comment", "runs virshle's VMs")
         groups = ("--groups", "kvm") if kvm is not None else ()
-        return [run(f"make the user {user}, as whom VMMs run", *words, *shell, *groups, user)]
+        return [run(f"create the user {user}, which runs the VMMs", *words, *shell, *groups, user)]
     if kvm is not None and kvm not in os.getgrouplist(user, pwd.getpwnam(user).pw_gid):
         return [join_kvm(user)]
     return []
@@ -45,7 +46,7 @@ def join_kvm(user: str) -> Step:
 
 
 def _kvm_group() -> int | None:
-    """/dev/kvm and /dev/vhost-vsock are of it where udev's own rules hold (systemd: 50-udev-default.rules)."""
+    """The group of /dev/kvm and /dev/vhost-vsock by udev's default rules (systemd: 50-udev-default.rules)."""
     import grp
 
     try:
@@ -62,18 +63,18 @@ def _uid(user: str) -> int | None:
 
 
 def may_open(user: str | None, path: Path) -> bool:
-    """Whether a device may be opened for reading and writing by that user, who need not be there yet."""
+    """True if the user may open the device for reading and writing. The user may not exist yet."""
     if user is None:
         return os.access(path, os.R_OK | os.W_OK)
     status = path.stat()
-    # The first class that is the user's decides, whatever the others may (path_resolution(7)).
+    # Only the first class that applies to the user counts: owner, then group, then others (path_resolution(7)).
     mine = ((status.st_uid == _uid(user), 0o600), (status.st_gid in _gids(user), 0o060), (True, 0o006))
     wanted = next(bits for applies, bits in mine if applies)
     return status.st_mode & wanted == wanted
 
 
 def _gids(user: str) -> set[int]:
-    """Its groups, with that which `account_steps` puts it in."""
+    """The user's groups, and the group that `account_steps` adds."""
     kvm = _kvm_group()
     own = set() if _uid(user) is None else set(os.getgrouplist(user, pwd.getpwnam(user).pw_gid))
     return own | ({kvm} if kvm is not None else set())
@@ -82,11 +83,12 @@ def _gids(user: str) -> set[int]:
 def hand_over(
     user: str | None, *, ways: Iterable[Path], made: Iterable[Path], things: Iterable[Path], blind: bool = False
 ) -> list[Step]:
-    """Lets the user pass through the folders `ways`, and gives it what was `made` just before, and of `things` those
-    that are not its own yet.
+    """Lets the user enter the folders `ways`, and makes it the owner of all files in `made`, which were just made, and
+    of those `things` that it does not own yet.
 
-    Raises ConfigError where a folder above them, which is not ours to change, keeps it out; ConflictError for a file
-    that has another name as well: whoever made that link, a VMM in its own folder say, would be given whatever it is.
+    Raises ConfigError if the user cannot enter a folder above them that virshle must not change. Raises ConflictError
+    for a file with a second hard link: in its own folder, a VMM can make a link to any file, and would become the owner
+    of that file.
     """
     if user is None:
         return []
@@ -101,27 +103,27 @@ def hand_over(
     for thing in others:
         if not blind and _is_linked(thing):
             raise ConflictError(
-                f"{thing} is not given to {user}, the user VMMs run as: it is a hard link, its file is elsewhere too",
-                hint=f"see what it is: find / -xdev -samefile {quote(str(thing))}; "
-                "then remove it, or put a copy in its place",
+                f"{thing} is not given to {user}, the user that runs VMMs: the file has another name too (a hard link)",
+                hint=f"find its other names: find / -xdev -samefile {quote(str(thing))}; "
+                "then remove this one, or put a copy in its place",
             )
     others = [*made, *others]
     steps: list[Step] = []
     if closed:
-        steps.append(run(f"let {user} pass", "chmod", "0711", "--", *closed))
+        steps.append(run(f"let {user} enter the folders", "chmod", "0711", "--", *closed))
     if others:
         owner = f"{user}:{user}"
-        steps.append(run(f"give {user} what it works with", "chown", "--no-dereference", owner, "--", *others))
+        steps.append(run(f"give {user} the VM's files", "chown", "--no-dereference", owner, "--", *others))
     return steps
 
 
 def ways_above(user: str | None, folder: Path) -> list[Step]:
-    """Makes the folders above one where they are missing, for that user to pass. `mkdir -p` alone makes them as our
-    umask has it, for us alone, and what is in one would be refused then (`check_way`)."""
+    """Makes the missing folders above `folder`, so that the user may enter them. `mkdir -p` alone would use our umask:
+    only we could enter them, and `check_way` would refuse everything in them."""
     missing = [above for above in reversed(folder.parents) if not above.exists()]
     if user is None or not missing:
         return []
-    return [run(f"make the folders above, which {user} may pass", "mkdir", "-p", "-m", "0711", "--", *missing)]
+    return [run(f"make the parent folders, which {user} may enter", "mkdir", "-p", "-m", "0711", "--", *missing)]
 
 
 def _is_linked(path: Path) -> bool:
@@ -132,8 +134,10 @@ def _is_linked(path: Path) -> bool:
 
 
 def own_path(program: str, user: str | None) -> str:
-    """Where it is itself. A link to it may be where the VMMs' user may not pass: a Nix profile's is in a home. Raises
-    ConfigError where that user does not reach it all the same."""
+    """The path of the program without links. A link may be in a folder that the user cannot enter: the links of a Nix
+    profile are in a home.
+
+    Raises ConfigError if the user cannot reach the program itself."""
     path = Path(program).resolve()
     if user is not None:
         check_way(user, path, (), hint=f"install {path.name} for everybody")
@@ -141,21 +145,21 @@ def own_path(program: str, user: str | None) -> str:
 
 
 def check_way(user: str, way: Path, ours: Sequence[Path], *, hint: str = "") -> None:
-    """Raises ConfigError where a folder above `way`, and not among `ours`, keeps the user out."""
+    """Raises ConfigError if the user cannot enter a folder above `way` that is not in `ours`."""
     for above in way.parents:
         if above in ours or not above.exists():
             continue
         status = above.stat()
         if not status.st_mode & stat.S_IXOTH and status.st_uid != _uid(user):
             raise ConfigError(
-                f"{above} may not be entered by {user}, the user VMMs run as, and {way} is in it",
-                hint=f"{hint or 'keep the VMs elsewhere (VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR)'}, or: "
+                f"{above} may not be entered by {user}, the user that runs VMMs, and {way} is in it",
+                hint=f"{hint or 'keep the VMs in another folder (VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR)'}, or: "
                 f"chmod o+x {quote(str(above))}",
             )
 
 
 def as_user(user: str | None) -> list[str]:
-    """What a command is prefixed with to run as that user, with no privilege and no way to get one."""
+    """The words before a command that run it as that user, without privileges and without a way to get any."""
     if user is None:
         return []
     identity = (f"--reuid={user}", f"--regid={user}", "--init-groups")

@@ -1,4 +1,4 @@
-"""How vmm.sh presses a VM's power button, without virshle: it says something to the VMM's socket."""
+"""How vmm.sh presses a VM's power button without virshle: it sends a request to the VMM's socket."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ except ConnectionResetError:
 _PERL = '$vmm = IO::Socket::UNIX->new(shift) or die "$!\\n"; print $vmm <STDIN>; $vmm->shutdown(1); print <$vmm>'
 SPEAKERS = {
     "socat": 'socat -t5 - "UNIX-CONNECT:$1"',
-    # Without what its working folder may have under the name of a module.
+    # -I: the working folder may have a file with the name of a module, and Python must not load it.
     "python3": f'python3 -Ic {quote(_PYTHON)} "$1"',
     "perl": f'perl -MIO::Socket::UNIX -e {quote(_PERL)} "$1"',
 }
-"""Programs that can say what is on stdin to the socket $1, and show its answer. One is enough: as each may be removed
-while the VM runs, the next is tried where one fails."""
+"""Programs that send their stdin to the socket $1 and print its answer. One is enough. A program may be removed while
+the VM runs, so the next is tried if one fails."""
 
 
 def presses(*requests: Http | Qmp) -> str:
-    """Lines of sh for vmm.sh, in the runtime folder; what is answered to the last one is shown."""
+    """Lines of sh for vmm.sh, which runs them in the runtime folder. Only the answer to the last request is printed."""
     lines = [f"send {quote(request.socket.name)} {quote(request.printf())}" for request in requests]
     return "; ".join([*(f"{line} >/dev/null" for line in lines[:-1]), lines[-1]])
 
 
 def check_speakers(user: str | None) -> None:
-    """Raises ConfigError where that user has none of the programs by which systemd can have the button pressed."""
+    """Raises ConfigError if the user has none of the programs. systemd needs one of them to press the button."""
     for name in SPEAKERS:
         if program := find_program(name):
             try:
@@ -48,4 +48,4 @@ def check_speakers(user: str | None) -> None:
             except ConfigError:
                 continue
             return
-    raise missing("socat", "systemd shuts a guest down by socat, python3 or perl, and there is none of them: ")
+    raise missing("socat", "systemd needs socat, python3 or perl to shut a guest down, and none of them is here: ")

@@ -1,7 +1,7 @@
-"""The VmConfig that cloud-hypervisor's `vm.create` is given, and what differs between its versions.
+"""The VmConfig for cloud-hypervisor's `vm.create`, and the differences between its versions.
 
-Keys and values are those of its OpenAPI file (vmm/src/api/openapi/cloud-hypervisor.yaml); sizes are bytes. Unknown keys
-are ignored by it, not refused, so the tests check every body against that file's names and types.
+Keys and values are those of its OpenAPI file (vmm/src/api/openapi/cloud-hypervisor.yaml). Sizes are in bytes.
+cloud-hypervisor ignores unknown keys, so the tests check every body against the names and types of that file.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ Version = tuple[int, int]
 
 OLDEST: Version = (48, 0)
 _SINCE: dict[str, Version] = {
-    "image_type": (50, 1),  # before, it guesses; after, a guessed raw disk may not write its first sector
+    "image_type": (50, 1),  # before, it guesses the type; since then, a guessed raw disk cannot write its first sector
     "system_uuid": (53, 0),  # before, `uuid`
     "lock beside its socket": (53, 0),  # before, a stale socket stops a start
     "CVE-2026-45782 fixed": (52, 0),  # a use after free in virtio-blk
 }
-"""What differs, and since when."""
+"""Each difference, and the first version that has it."""
 
 NOTIFY_PORT = 9000
-"""Where on the host's side of the guest's vsock somebody may listen for what the guest says of itself."""
+"""The port of the host on which virshle listens, through the guest's vsock, for the guest's own messages."""
 GUEST_CID = 3
-"""Any from 3 up will do: cloud-hypervisor's vsock is the VM's own socket, and nobody else's number matters."""
+"""Any number from 3 on works: cloud-hypervisor's vsock is a socket of this VM alone."""
 
 
 def has(version: Version, feature: str) -> bool:
@@ -36,23 +36,25 @@ def vsock(place: Place) -> str:
 
 
 def notify_socket(place: Place) -> str:
-    """Where a guest's connection to port NOTIFY_PORT of the host (CID 2) arrives (docs/vsock.md)."""
+    """The guest's connections to port NOTIFY_PORT of the host (CID 2) arrive at this socket (cloud-hypervisor:
+    docs/vsock.md)."""
     return f"{vsock(place)}_{NOTIFY_PORT}"
 
 
 def vm_config(machine: Machine, version: Version, *, landlock: bool, sockets: list[str]) -> dict[str, Any]:
-    """`sockets`: of the vhost-user process behind each net, in the VM's order."""
+    """`sockets`: the socket of the vhost-user process of each net, in the VM's order."""
     vm, place, launch = machine.vm, machine.place, machine.launch
     config: dict[str, Any] = {
         "cpus": {"boot_vcpus": vm.vcpu, "max_vcpus": vm.vcpu},
-        # A vhost-user process reads and writes the guest's memory.
+        # Shared, because a vhost-user process reads and writes the guest's memory.
         "memory": {"size": vm.memory, "shared": bool(sockets)},
         "payload": _payload(machine),
         "disks": _disks(machine, version),
         "net": [_net(index, net.mac, socket) for index, (net, socket) in enumerate(zip(vm.nets, sockets, strict=True))],
         "rng": {"src": "/dev/urandom"},
         "balloon": {"size": 0, "deflate_on_oom": True, "free_page_reporting": True},
-        # Its output is the VMM's own (see CloudHypervisor.vmm): a file that it opened it would truncate at each reboot.
+        # The serial port writes to the VMM's stdout (see CloudHypervisor.vmm). cloud-hypervisor would truncate a file
+        # at each reboot.
         "serial": {"mode": "Tty"},
         "console": {"mode": "Pty"},
         "platform": _platform(machine, version),
@@ -79,7 +81,7 @@ def _payload(machine: Machine) -> dict[str, Any]:
 
 def _disks(machine: Machine, version: Version) -> list[dict[str, Any]]:
     files = [
-        # virtio-blk's serial ends at 20 bytes.
+        # virtio-blk has serial numbers of at most 20 bytes.
         {"id": f"disk-{disk.name}", "path": str(machine.place.folder / disk.file), "readonly": disk.readonly,
          "serial": disk.name[:20]}
         for disk in machine.vm.disks
@@ -97,6 +99,6 @@ def _platform(machine: Machine, version: Version) -> dict[str, Any]:
     key = "system_uuid" if has(version, "system_uuid") else "uuid"
     platform: dict[str, Any] = {key: str(machine.vm.uuid)}
     if machine.launch.cid is not None:
-        # systemd-creds(1), "vmm.notify_socket"; SMBIOS is x86-64's only.
+        # systemd-creds(1), "vmm.notify_socket". Only x86-64 has SMBIOS.
         platform["oem_strings"] = [f"io.systemd.credential:vmm.notify_socket=vsock-stream:2:{NOTIFY_PORT}"]
     return platform

@@ -1,4 +1,4 @@
-"""Which hypervisor runs a VM."""
+"""Chooses the hypervisor that runs a VM."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (CloudHyperviso
 
 
 EVERY_VMM = 128
-"""As many processors as every VMM gives a VM; which gives more is asked only of those who want more."""
+"""Every VMM gives a VM this many processors. A VMM's own limit is only read if the VM wants more."""
 
 
 def check_hypervisor(wanted: str, user: str | None, vcpu: int = 1) -> None:
-    """Before a VM is made. Raises ConfigError where nothing on this host could run it."""
+    """The check before a VM is made. Raises ConfigError if no hypervisor on this host can run the VM."""
     if wanted != "auto":
         _able(_DRIVERS[wanted], user, vcpu)
         return
@@ -46,8 +46,9 @@ def _able(driver: Driver, user: str | None, vcpu: int) -> None:
 
 
 def choose(vm: Vm, user: str | None) -> Choice:
-    """`auto` takes cloud-hypervisor wherever it can run this VM, and says why where it cannot. `user`: the VMM's.
-    Raises ConfigError."""
+    """`auto` takes cloud-hypervisor if it can run this VM. If not, it takes QEMU and notes the reason.
+
+    `user`: the user that runs the VMM. Raises ConfigError."""
     if vm.hypervisor != "auto":
         return _choose(_DRIVERS[vm.hypervisor], vm, user)
     try:
@@ -64,23 +65,23 @@ def _choose(driver: Driver, vm: Vm, user: str | None) -> Choice:
 
 @contextmanager
 def _nor(problem: VirshleError) -> Iterator[None]:
-    """Where the second cannot either, what was wrong with the first is told too."""
+    """If QEMU cannot run the VM either, the error also says why cloud-hypervisor cannot."""
     try:
         yield
     except VirshleError as error:
-        error.details.append(f"nor can cloud-hypervisor run it: {problem.message}")
+        error.details.append(f"cloud-hypervisor cannot run it either: {problem.message}")
         raise
 
 
 def driver_of(launch: Launch | None, place: Place) -> Driver:
-    """For a VM that runs: what it runs on, whatever its template wishes; where that was not noted, as with one started
-    by hand, its sockets tell."""
+    """The driver of a VM that runs. launch.json names the hypervisor, which may differ from the template's. If it does
+    not, for example because the VM was started by hand, the sockets show the hypervisor."""
     if launch is not None and launch.hypervisor in _DRIVERS:
         return _DRIVERS[launch.hypervisor]
     return listening(place) or _DRIVERS["qemu"]
 
 
 def listening(place: Place) -> Driver | None:
-    """The driver whose VMM has made its socket there, or had."""
+    """The driver whose VMM made its socket in this place. The VMM may have ended."""
     sockets = {"cloud-hypervisor": api_socket(place), "qemu": socket(place)}
     return next((_DRIVERS[name] for name, path in sockets.items() if path.exists()), None)

@@ -1,4 +1,4 @@
-"""The cloud-hypervisor driver: one process per VM, driven by its REST API (v48 and newer)."""
+"""The cloud-hypervisor driver: one process per VM, controlled through its REST API (v48 and newer)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CloudHypervisor:
     name: str = PROGRAM
 
     def available(self, user: str | None) -> tuple[str, Version]:
-        """Program and version. Raises ConfigError where it is missing or too old, or KVM is not to be had."""
+        """Program and version. Raises ConfigError if the program is missing or too old, or if KVM does not work."""
         program = find_program(PROGRAM)
         if program is None:
             raise ConfigError(f"{PROGRAM} is not on this machine", hint=f"install it: {_WHERE}")
@@ -47,12 +47,13 @@ class CloudHypervisor:
         found = version(program)
         if found < OLDEST:
             raise ConfigError(
-                f"{program} is v{_dotted(found)}, and v{_dotted(OLDEST)} is the oldest that virshle drives",
+                f"{program} is v{_dotted(found)}, and v{_dotted(OLDEST)} is the oldest version that virshle supports",
                 hint=f"install a newer one: {_WHERE}",
             )
         if problem := kvm_problem(host_arch(), user):
             raise ConfigError(
-                f"{PROGRAM} needs KVM: {problem}", hint='use hypervisor = "qemu", which can do without; or `v doctor`'
+                f"{PROGRAM} needs KVM: {problem}",
+                hint='use hypervisor = "qemu", which also runs without KVM; `v doctor` says how to get KVM',
             )
         return program, found
 
@@ -63,7 +64,7 @@ class CloudHypervisor:
         program, found = self.available(user)
         firmware = str(find_firmware(vm.boot.firmware, host_arch())) if vm.boot.kind == "firmware" else None
         if vm.nets and find_program("passt") is None:
-            raise missing("passt", f"{PROGRAM} has no network of its own for a net of type user: ")
+            raise missing("passt", f"{PROGRAM} needs passt for a net of type user: ")
         return Choice(
             hypervisor=PROGRAM,
             program=program,
@@ -81,11 +82,11 @@ class CloudHypervisor:
                 *(launch.program, "--api-socket", f"path={api_socket(place)}"),
                 *("--event-monitor", f"path={events(place, launch)}", "--seccomp", "true"),
             ),
-            # Serial port and stdout are one.
+            # The serial port writes to stdout.
             output=place.console_log,
-            # Nor are the events of an earlier run this one's.
+            # The events of an earlier run must go too.
             stale=(api_socket(place), Path(vsock(place)), *map(Path, _net_sockets(machine)), events(place, launch)),
-            # A guest that is paused feels no button; to one that runs the first is refused, and changes nothing.
+            # A paused guest does not notice the button. If the guest runs, the first request fails and changes nothing.
             power_button=presses(_request(place, "vm.resume"), _request(place, "vm.power-button")),
             helpers=tuple(_passt(machine)),
         )
@@ -106,21 +107,21 @@ class CloudHypervisor:
                 logs=(place.vmm_log,),
                 hint="its log is shown above; the command is in `v logs VM --commands`",
             ),
-            Call("give it the VM", _request(place, "vm.create", body, timeout=ANSWER_SECONDS)),
-            Call("boot it", _request(place, "vm.boot", timeout=ANSWER_SECONDS)),
+            Call("create the VM in it", _request(place, "vm.create", body, timeout=ANSWER_SECONDS)),
+            Call("boot the VM", _request(place, "vm.boot", timeout=ANSWER_SECONDS)),
         ]
 
     def power_button(self, place: Place, timeout: float) -> Step:
         return Call("press the power button", _request(place, "vm.power-button", timeout=timeout))
 
     def pause(self, place: Place) -> Step:
-        return Call("pause it", _request(place, "vm.pause"))
+        return Call("pause the VM", _request(place, "vm.pause"))
 
     def resume(self, place: Place) -> Step:
-        return Call("let it go on", _request(place, "vm.resume"))
+        return Call("resume the VM", _request(place, "vm.resume"))
 
     def state(self, place: Place, launch: Launch | None) -> Told:
-        """As the last of its events says, whoever caused it; asked where they do not say."""
+        """The state after the last event. If the events do not show it, the VMM is asked."""
         if launch is not None:
             for source, event in reversed(_settled(_last_events(events(place, launch)))):
                 if (source, event) in _STATES:
@@ -129,7 +130,7 @@ class CloudHypervisor:
             told = Http(api_socket(place), "vm.info", method="GET", timeout=1, quiet=True).send().get("state")
         except VirshleError as error:
             return Told("starting") if "VM is not created" in error.message else Told("unknown", error.message)
-        return _TOLD.get(str(told)) or Told("unknown", f"{PROGRAM} says {str(told)[:40]!r} of it")
+        return _TOLD.get(str(told)) or Told("unknown", f"{PROGRAM} says that its state is {str(told)[:40]!r}")
 
     def ended_well(self, place: Place, launch: Launch) -> bool:
         return _last_events(events(place, launch))[-1:] == [("vmm", "shutdown")]
@@ -139,7 +140,10 @@ class CloudHypervisor:
         for key in ("config", "console", "file"):
             told = told.get(key) if isinstance(told, dict) else None
         if not isinstance(told, str) or not _is_own_pty(told, place):
-            raise ConflictError("its cloud-hypervisor has no console to attach to", hint="was it started by hand?")
+            raise ConflictError(
+                "its cloud-hypervisor has no console to attach to",
+                hint="if it was started by hand: stop it, then start it with `v start`",
+            )
         return Terminal(Path(told), "pty")
 
     def vsock(self, place: Place, cid: int, port: int) -> Vsock:
@@ -150,8 +154,8 @@ class CloudHypervisor:
 
 
 def _is_own_pty(path: str, place: Place) -> bool:
-    """Whether it is a terminal of whom the runtime folder is. Any other file is none that we should write to for a
-    VMM."""
+    """True if the path is a terminal that belongs to the owner of the runtime folder. A VMM must not make us write to
+    any other file."""
     if not re.fullmatch(r"/dev/pts/[0-9]{1,9}", path):
         return False
     with suppress(FileNotFoundError):
@@ -159,7 +163,7 @@ def _is_own_pty(path: str, place: Place) -> bool:
     return False
 
 
-_OFF = Told("starting", f"its guest is off, and {PROGRAM} stays", "to boot it again: v start")
+_OFF = Told("starting", f"its guest is off, but {PROGRAM} still runs", "to boot it again: v start")
 _STATES = {
     ("vmm", "starting"): Told("starting"),
     ("vm", "booting"): Told("starting"),
@@ -172,15 +176,15 @@ _STATES = {
     ("vm", "shutdown"): _OFF,
     ("vm", "deleted"): _OFF,
 }
-"""What each event leaves behind. A VM that was shut down in a VMM that lives is there to be booted."""
+"""The state after each event. If the VM was shut down but the VMM still runs, the VM can be booted again."""
 _TOLD = {
     "Running": Told("running"),
     "Paused": Told("paused"),
     "Created": Told("starting"),
     "Shutdown": _OFF,
-    "BreakPoint": Told("paused", "a debugger holds it"),
+    "BreakPoint": Told("paused", "a debugger stopped it"),
 }
-"""Its VmState (cloud-hypervisor: vmm/src/vm.rs), and what that means."""
+"""cloud-hypervisor's VmState (vmm/src/vm.rs), and what it means."""
 
 
 def _request(place: Place, endpoint: str, body: dict[str, object] | None = None, timeout: float = 10) -> Http:
@@ -192,13 +196,14 @@ def api_socket(place: Place) -> Path:
 
 
 def events(place: Place, launch: Launch) -> Path:
-    """In its name is the VM's, so that `ps` tells it."""
+    """The file has the VM's name in its own name, so that `ps` shows the VM's name."""
     return place.logs / f"{launch.name}.events.json"
 
 
 def _settled(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Without what comes after the beginning of a reboot that is not over: by then its VM may be shut down, and booted
-    again, and is not to be taken for one that was never booted."""
+    """The events without those that follow the beginning of a reboot, if the reboot is not over.
+
+    During a reboot the VM is shut down and booted again. It must not look like a VM that was never booted."""
     for index in range(len(found) - 1, -1, -1):
         if found[index] == ("vm", "rebooted"):
             break
@@ -208,7 +213,8 @@ def _settled(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _last_events(file: Path) -> list[tuple[str, str]]:
-    """(source, event) of the last ones: JSON objects over several lines, a blank line between (docs/api.md)."""
+    """(source, event) of the last events. The file has JSON objects over several lines, with a blank line between them
+    (cloud-hypervisor: docs/api.md)."""
     try:
         text = read_end(file)
     except OSError:
@@ -219,7 +225,7 @@ def _last_events(file: Path) -> list[tuple[str, str]]:
             one = json.loads(part)
             found.append((str(one["source"]), str(one["event"])))
         except (ValueError, KeyError, TypeError, RecursionError):
-            # The first is cut where we began to read, the last may be half written.
+            # The first object is cut where we began to read, and the last may be half written.
             continue
     return found
 
@@ -229,8 +235,8 @@ def _net_sockets(machine: Machine) -> list[str]:
 
 
 def _passt(machine: Machine) -> list[str]:
-    """A user network for each net: passt(1), which goes to the background when its socket is there. It takes a guest's
-    reboot; where no unit's end is its end too, something waits for the VMM's."""
+    """Shell lines that start passt(1) for each net. passt goes to the background once its socket is there, and survives
+    a reboot of the guest. Without a unit, whose end also ends passt, a line waits for the end of the VMM."""
     lines = []
     for index, socket in enumerate(_net_sockets(machine)):
         pid = machine.place.run / f"net{index}.pid"
@@ -240,7 +246,7 @@ def _passt(machine: Machine) -> list[str]:
         words += ["--tcp-ports", f"127.0.0.1/{port}:22" if port else "none"]
         lines.append(shlex.join(words))
         if machine.launch.unit is None:
-            # Read before: the runtime folder may be gone when the VMM is.
+            # The pid is read first: at the end of the VMM, the runtime folder may be gone.
             end = 'flock --shared "$record" true; kill "$pid"'
             lines.append(f"pid=$(cat {shlex.quote(str(pid))}); {{ {end}; }} >/dev/null 2>&1 &")
     return lines
@@ -248,11 +254,13 @@ def _passt(machine: Machine) -> list[str]:
 
 @functools.cache
 def version(program: str) -> Version:
-    """(53, 0). Raises HostError where it does not run, ConfigError where it does not say."""
+    """(53, 0). Raises HostError if the program does not run, ConfigError if it does not print its version."""
     said = run_now(Command((program, "--version"), timeout=20)).stdout
     hit = re.search(r"v(\d+)\.(\d+)", said)
     if hit is None:
-        raise ConfigError(f"{program} does not say its version: {said.strip()!r}", hint=f"install one: {_WHERE}")
+        raise ConfigError(
+            f"{program} does not say its version: {said.strip()!r}", hint=f"install cloud-hypervisor: {_WHERE}"
+        )
     return int(hit[1]), int(hit[2])
 
 
@@ -267,7 +275,7 @@ def find_firmware(wanted: str | None, arch: Arch) -> Path:
         if Path(place).is_file():
             return Path(place)
     raise ConfigError(
-        f"no firmware for {PROGRAM}, by which images with a boot loader boot; looked for {', '.join(places)}",
+        f"no firmware for {PROGRAM}: images with a boot loader need it; looked for {', '.join(places)}",
         hint="get CLOUDHV.fd from https://github.com/cloud-hypervisor/edk2/releases (Debian: the package "
-        "cloudhv-efi-x86-64), and say where it is by `firmware =` in the template",
+        "cloudhv-efi-x86-64), and give its path with `firmware =` in the template",
     )

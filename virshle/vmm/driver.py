@@ -1,4 +1,4 @@
-"""What every driver does: the steps of each verb, and one read of the VM's state."""
+"""The protocol of the drivers: the steps of each verb, and one way to read the VM's state."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from virshle.rpc import Vsock
 
 ANSWER_SECONDS = 60
-"""How long a VMM that was started may take to answer; more, and it is taken for one that hangs."""
+"""A VMM that does not answer this long after its start is seen as one that hangs."""
 
 State = Literal["running", "paused", "starting", "stopped", "crashed", "broken", "unknown"]
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a VMM says of its guest."""
+    """What a VMM says about its guest."""
 
     state: State
     why: str = ""
-    """Where the state does not say all: what made it so, if that was not to be expected."""
+    """The cause of the state, if the state is unusual."""
     remedy: str = ""
-    """What to do about it, up to the VM's name, with which it ends."""
+    """What to do about it. The VM's name is added to its end."""
 
     def about(self, name: str) -> str:
         return f"{self.why}; {self.remedy} {name}" if self.remedy else self.why
@@ -48,30 +48,30 @@ class Choice:
     why: str
     """Why this accelerator."""
     instead: str = ""
-    """Why cloud-hypervisor was not chosen, where it was free to be."""
+    """Why cloud-hypervisor was not chosen, if the VM's hypervisor is `auto`."""
     cid: int | None = None
-    """By which the host reaches the guest's vsock; none without one. Of this guest alone on cloud-hypervisor, whose
-    vsock is a socket in the runtime folder; of the whole host on QEMU."""
+    """The number of the guest's vsock. None: it has no vsock. On cloud-hypervisor, other guests may have the same
+    number, because the vsock is a socket in the runtime folder. On QEMU, no other guest of the host may have it."""
     firmware: str | None = None
-    """That it boots by, on cloud-hypervisor."""
+    """The firmware file that cloud-hypervisor boots the VM with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch(Choice):
-    """All that was chosen for one run of a VM: launch.json."""
+    """Everything that was chosen for one run of a VM: the data of launch.json."""
 
     name: str
-    """The VM's."""
+    """The VM's name."""
     ssh_port: int | None
-    """On loopback; none without a net."""
+    """The port on loopback. None: the VM has no net."""
     started: str
     """ISO 8601."""
     token: str
-    """Tells this run from all others."""
+    """Each run has a different token."""
     unit: str | None
-    """Of systemd; none where the VMM is a process of its own."""
+    """The unit of systemd. None: the VMM runs without a unit."""
     user: str | None
-    """The VMM's, where that is not who started it."""
+    """The user that runs the VMM, if that is not the user who started it."""
 
     def json(self) -> str:
         return json.dumps(vars(self), indent=2) + "\n"
@@ -79,7 +79,7 @@ class Launch(Choice):
 
 @dataclass(frozen=True)
 class Machine:
-    """One VM, where it is, and what was chosen for this run."""
+    """One VM, its files, and the choices for this run."""
 
     vm: Vm
     place: Place
@@ -88,29 +88,30 @@ class Machine:
 
 @dataclass(frozen=True)
 class Vmm:
-    """The process that runs a VM, as data: what `vmm.sh` becomes."""
+    """The process that runs a VM, as data. `vmm.sh` becomes this process."""
 
     argv: tuple[str, ...]
     output: Path
-    """What it prints on stdout is appended to this."""
+    """The VMM's stdout is appended to this file."""
     stale: tuple[Path, ...]
-    """What a run before may have left where this one makes its sockets."""
+    """Files that an earlier run may have left in the places where this run makes its sockets."""
     power_button: str
-    """Of sh, in the runtime folder: presses it, also where the guest is paused (see `virshle.vmm.button`)."""
+    """Lines of sh that press the power button, also if the guest is paused. They run in the runtime folder (see
+    `virshle.vmm.button`)."""
     made: tuple[Path, ...] = ()
-    """What `prepare` makes for it."""
+    """The files that `prepare` makes for it."""
     helpers: tuple[str, ...] = ()
-    """Shell commands that come before it, each of a process that goes to the background by itself."""
+    """Shell commands that run before the VMM. Each starts a process that goes to the background by itself."""
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where a guest's console is typed into, and whence it is heard."""
+    """The terminal of a guest's console."""
 
     path: Path
     kind: Literal["fifo", "pty"]
-    """fifo: what is written there is typed, and what the guest says is in its console log. pty: both ways, with a
-    window's size; what one reads there is gone for the others."""
+    """fifo: input only; the guest's output is in its console log. pty: input and output, with a window size. Only one
+    reader gets each byte of the output of a pty."""
 
 
 class Driver(Protocol):
@@ -118,45 +119,47 @@ class Driver(Protocol):
     def name(self) -> str: ...
 
     def most_vcpus(self, user: str | None) -> int | None:
-        """How many processors it gives one VM on this host; None where it does not say. Raises as `available`."""
+        """The most processors that a VM can have on this host. None if that is not known. Raises as `available`."""
 
     def available(self, user: str | None) -> object:
-        """Raises ConfigError where it runs no VM at all on this host, saying what is missing. `user`: the VMM's."""
+        """Raises ConfigError, which says what is missing, if the hypervisor cannot run any VM on this host.
+
+        `user`: the user that runs the VMM."""
 
     def choose(self, vm: Vm, user: str | None) -> Choice:
-        """Raises ConfigError where it cannot run this VM here."""
+        """Raises ConfigError if the hypervisor cannot run this VM on this host."""
 
     def vmm(self, machine: Machine) -> Vmm:
         """The process to start."""
 
     def prepare(self, machine: Machine, *, blind: bool = False) -> list[Step]:
-        """What must be there before the process starts. `blind`: as where nothing is."""
+        """Makes the files that the process needs at its start. `blind`: assume that none of them exists."""
 
     def boot(self, machine: Machine) -> list[Step]:
-        """From a process that was launched to a guest that runs."""
+        """The steps after the launch of the process, until the guest runs."""
 
     def power_button(self, place: Place, timeout: float) -> Step:
-        """Asks the guest to power off; within `timeout` seconds, for others may be using the VMM's socket."""
+        """Asks the guest to power off. Waits at most `timeout` seconds: others may use the VMM's socket."""
 
     def pause(self, place: Place) -> Step: ...
 
     def resume(self, place: Place) -> Step:
-        """Whatever it stands still for. Asks it, bounded."""
+        """Lets the guest run again, whatever paused it. Asks the VMM, for a bounded time."""
 
     def state(self, place: Place, launch: Launch | None) -> Told:
-        """Of a process that is alive. Bounded; "unknown" where it does not answer."""
+        """The state of a VM whose process is alive. Asks for a bounded time; "unknown" if there is no answer."""
 
     def ended_well(self, place: Place, launch: Launch) -> bool:
-        """Of a process that is gone: whether its guest powered off, or it was told to end."""
+        """For a process that has ended: true if its guest powered off, or if somebody asked the process to end."""
 
     def console(self, place: Place) -> Terminal:
-        """Bounded. Raises ConflictError where it has none, HostError where the VMM cannot be asked."""
+        """Asks for a bounded time. Raises ConflictError if it has no console, HostError if the VMM cannot be asked."""
 
     def vsock(self, place: Place, cid: int, port: int) -> Vsock:
-        """The way to that port of the guest."""
+        """The address of that port of the guest."""
 
     def notify_socket(self, place: Place) -> Path | None:
-        """Where somebody must listen for what the guest says of itself; none where the VMM writes it down."""
+        """The socket on which virshle must listen for the guest's messages. None if the VMM writes them to a file."""
 
 
 _TYPES: dict[object, tuple[type, ...]] = {
@@ -164,20 +167,20 @@ _TYPES: dict[object, tuple[type, ...]] = {
     "str | None": (str, type(None)),
     "int | None": (int, type(None)),
 }
-"""Of a Launch's fields, as they are written there."""
+"""The types of each annotation that the fields of Launch have."""
 _LARGEST_PORT = 2**16 - 1
 _LARGEST_CID = 2**32 - 1
 
 
 def read_launch(place: Place) -> Launch | None:
-    """None where it was never started, or by something else."""
+    """None if the VM was never started, or if virshle did not start it."""
     try:
         data = json.loads(read_start(place.launch))
         launch = Launch(**{key: value for key, value in data.items() if key in _FIELDS})
         for name, kind in _FIELDS.items():
             if type(getattr(launch, name)) not in _TYPES[kind]:
                 raise TypeError(name)
-        # The names of files and of sockets are made of these.
+        # The name becomes a part of the names of files and sockets.
         check_name(launch.name)
         return launch if is_port_and_cid(launch) else None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
@@ -188,7 +191,7 @@ _FIELDS = {field.name: field.type for field in fields(Launch)}
 
 
 def is_port_and_cid(launch: Launch) -> bool:
-    """Whether what was chosen can be a port and a cid."""
+    """True if the numbers are a valid port and a valid cid."""
     return _is_number(launch.ssh_port, _LARGEST_PORT) and _is_number(launch.cid, _LARGEST_CID)
 
 

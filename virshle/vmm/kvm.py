@@ -1,4 +1,4 @@
-"""Whether this machine runs guests by hardware."""
+"""Checks if this machine can run guests with KVM."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from virshle.vmm.account import may_open
 def kvm_problem(
     arch: Arch, user: str | None = None, device: Path = Path("/dev/kvm"), cpuinfo: Path = Path("/proc/cpuinfo")
 ) -> str:
-    """Empty where it does for `user` (None: who calls), else why not.
+    """Why `user` (None: the caller) cannot use KVM. Empty if KVM works.
 
-    A device that opens is no proof: on a cloud machine /dev/kvm may be there while the processor's
-    virtualisation is not, and then no ordinary guest runs.
+    A device that opens is not enough: a cloud machine may have /dev/kvm but a processor without virtualisation. No
+    ordinary guest runs then.
     """
     if not device.exists():
         return f"{device} is not there"
@@ -30,7 +30,7 @@ def kvm_problem(
 
 
 def kvm_module(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The kernel's module for this processor; empty where it shows neither of the two ways to run guests."""
+    """The kernel's module for this processor. Empty if the processor shows neither vmx nor svm."""
     flags = " ".join(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
     return "kvm_intel" if "vmx" in flags else "kvm_amd" if "svm" in flags else ""
 
@@ -40,7 +40,7 @@ _CHECK_EXTENSION, _MAX_VCPUS = 0xAE03, 66
 
 
 def kvm_vcpus(device: Path = Path("/dev/kvm")) -> int | None:
-    """How many processors this kernel gives one VM; None where it cannot be asked."""
+    """The most processors that this kernel gives one VM. None if the kernel cannot be asked."""
     try:
         handle = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""From a chosen machine to a guest that runs, the same way for every driver."""
+"""The steps that start a VM, from the choices for this run to a guest that runs. They are the same for every driver."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from virshle.vmm.systemd import forget, start_unit
 
 
 def launch_steps(driver: Driver, machine: Machine) -> list[Step]:
-    """Raises ConfigError where the VMM's user cannot get at its files."""
+    """Raises ConfigError if the user that runs the VMM cannot reach its files."""
     made = [*account_steps(machine.launch.user), *driver.prepare(machine)]
     return [*made, *process_steps(driver, machine), *driver.boot(machine)]
 
 
 def process_steps(driver: Driver, machine: Machine, *, blind: bool = False) -> list[Step]:
-    """From a whole folder to a VMM that runs. `blind`: as on a host of which nothing is known."""
+    """The steps from a complete folder to a VMM that runs. `blind`: assume nothing about the host."""
     place, user = machine.place, machine.launch.user
     steps: list[Step] = []
     if blind or not place.record.exists():
-        steps.append(run("make its process's record", "touch", "--", place.record))
-    forgotten = (run("forget what was chosen", "rm", "-f", "--", place.launch),)
+        steps.append(run("make the record of its process", "touch", "--", place.record))
+    forgotten = (run("remove launch.json", "rm", "-f", "--", place.launch),)
     return [
         *steps,
         *hand_over(
@@ -36,8 +36,8 @@ def process_steps(driver: Driver, machine: Machine, *, blind: bool = False) -> l
             things=_things(machine, blind),
             blind=blind,
         ),
-        Write("note what was chosen", place.launch, machine.launch.json(), undo=forgotten),
-        Write("write how it is run", place.script, script(machine, driver.vmm(machine)), mode=0o755),
+        Write("write what was chosen for this run", place.launch, machine.launch.json(), undo=forgotten),
+        Write("write the script that runs it", place.script, script(machine, driver.vmm(machine)), mode=0o755),
         *_process(machine),
     ]
 
@@ -83,12 +83,12 @@ def script(machine: Machine, vmm: Vmm) -> str:
 
 def _process(machine: Machine) -> list[Step]:
     launch, place = machine.launch, machine.place
-    undo = (Run("end what was started", kill_launched(place.record, launch.token)),)
+    undo = (Run("end the process that was started", kill_launched(place.record, launch.token)),)
     logs = (place.vmm_log,)
     if launch.unit is None:
         command = detached(place.script, as_user(launch.user))
         return [Run(f"start {launch.hypervisor}", command, undo=undo, logs=logs)]
     return [
-        Run("forget an earlier unit of its name that failed", forget(launch.unit)),
+        Run("remove an earlier, failed unit of the same name", forget(launch.unit)),
         Run(f"start {launch.hypervisor} as a unit of systemd", start_unit(machine), undo=undo, logs=logs),
     ]

@@ -1,4 +1,4 @@
-"""Whether this host has the memory that a VM shall have."""
+"""Checks if this host has enough memory for a VM."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from virshle.model.units import format_size
 
 
 def check_memory(wanted: int, proc: Path = Path("/proc")) -> None:
-    """Raises ConfigError where it is more than the host's memory and swap together: the kernel refuses a process that
-    (Linux: mm/util.c, __vm_enough_memory), unless it was told to refuse nothing (proc(5), overcommit_memory)."""
+    """Raises ConfigError if the VM wants more than the host's memory and swap together. The kernel refuses a process
+    that much memory (Linux: mm/util.c, __vm_enough_memory), unless overcommit_memory is 1 (proc(5))."""
     with suppress(OSError, ValueError, LookupError):
         if (proc / "sys/vm/overcommit_memory").read_text().strip() == "1":
             return
@@ -20,6 +20,6 @@ def check_memory(wanted: int, proc: Path = Path("/proc")) -> None:
         there = known["MemTotal:"] + known["SwapTotal:"]
         if wanted > there:
             raise ConfigError(
-                f"it shall have {format_size(wanted)} of memory, and this host has {format_size(there)}, swap included",
+                f"the VM needs {format_size(wanted)} of memory, and this host has {format_size(there)} with its swap",
                 hint="make vram smaller",
             )

@@ -1,4 +1,4 @@
-"""The files of one VM, apart from what drivers do with them: all that a list of VMs that do not run wants to know."""
+"""The paths of one VM's files. This is apart from the drivers, because a list of stopped VMs needs only the paths."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Place:
-    """Where a VM is: its own folder, which stays, and its runtime folder, gone at a reboot.
+    """The two folders of a VM: its own folder, which stays, and its runtime folder, which is gone after a reboot.
 
-    Root's VMs run as a user of their own (see `virshle.vmm.account`). To that user belong the disks, the folder of logs
-    and the runtime folder, whose sockets the VMM makes; all else is root's, and root writes nothing into folders that
-    are not.
+    Root's VMs run as another user (see `virshle.vmm.account`). That user owns the disks, the folder of logs and the
+    runtime folder, because the VMM makes its sockets there. Root owns everything else. Root never writes into a folder
+    that it does not own.
     """
 
     folder: Path
@@ -21,23 +21,23 @@ class Place:
 
     @property
     def record(self) -> Path:
-        """Of the VM's process, which holds its lock: see `virshle.exec.process`. In the VM's own folder, since the
-        runtime folder may go, at a logout for example, while the VM lives on."""
+        """The record of the VM's process. The process holds a lock on it: see `virshle.exec.process`. It is in the VM's
+        own folder, because the runtime folder can disappear while the VM runs, for example at a logout."""
         return self.folder / "vmm.pid"
 
     @property
     def launch(self) -> Path:
-        """What was chosen for the last run. It is of the process whose record has the same token."""
+        """The choices for the last run. They belong to the process whose record has the same token."""
         return self.folder / "launch.json"
 
     @property
     def script(self) -> Path:
-        """How it is run and stopped, for systemd and for people."""
+        """The script that runs and stops the VM, for systemd and for people."""
         return self.folder / "vmm.sh"
 
     @property
     def seed(self) -> Path:
-        """No disk of a template can have that name."""
+        """The seed disk. A disk of a template cannot have this name, because it begins with a dot."""
         return self.folder / "disk" / ".seed"
 
     @property
@@ -50,7 +50,8 @@ class Place:
 
     @property
     def terminal_log(self) -> Path:
-        """What viewers read of a console that is a pty: gone from there once it is read. They write it, not the VMM."""
+        """The output of a console that is a pty. A pty keeps no output that was read. So the viewers write what they
+        read to this file. The VMM does not write it."""
         return self.folder / "terminal.log"
 
     @property
@@ -58,14 +59,14 @@ class Place:
         return self.logs / "vmm.log"
 
     longest_log: ClassVar[int] = 16 << 20
-    """Bytes. A guest can write to its console without end: a log that is longer is cut when the VM is started."""
+    """Bytes. A guest can write to its console without a limit. A longer log is cut when the VM starts."""
     log_kept: ClassVar[int] = 1 << 20
-    """Bytes of its end that are left then."""
+    """Bytes. A log that is cut keeps this much of its end."""
 
     run_began: ClassVar[str] = "--- a run begins"
-    """The line of its logs from which on they are of the last run."""
+    """A line in the logs. The last run begins after the last such line."""
 
     @property
     def ready(self) -> Path:
-        """What the guest says of itself, in lines as sd_notify(3) has them: `READY=1`."""
+        """The guest's own messages, as lines in the format of sd_notify(3): `READY=1`."""
         return self.run / "ready"

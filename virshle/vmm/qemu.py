@@ -1,4 +1,4 @@
-"""The QEMU driver: KVM where it works, software emulation where it must."""
+"""The QEMU driver. It uses KVM if KVM works, else software emulation."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ _STATES = {
     "running": Told("running"),
     "paused": Told("paused"),
     "io-error": Told(
-        "paused", "QEMU stopped it at a disk of the host that is full or fails", "make room (df -h), then: v resume"
+        "paused", "QEMU paused it: a disk of the host is full or fails", "make room (df -h), then: v resume"
     ),
     "suspended": Told("paused", "its guest sleeps (ACPI S3)", "to wake it: v resume"),
-    "watchdog": Told("paused", "its watchdog ran out, and QEMU stopped it", "to let it go on: v resume"),
-    "prelaunch": Told("paused", "QEMU was told to wait before its guest begins (-S)", "to let it begin: v resume"),
-    "debug": Told("paused", "a debugger holds it"),
-    "inmigrate": Told("paused", "QEMU waits for its guest to come from elsewhere"),
-    "finish-migrate": Told("paused", "its guest is going elsewhere"),
-    "postmigrate": Told("paused", "its guest has gone elsewhere"),
+    "watchdog": Told("paused", "its watchdog ran out, and QEMU paused it", "to resume it: v resume"),
+    "prelaunch": Told("paused", "QEMU waits before it begins the guest (-S)", "to begin it: v resume"),
+    "debug": Told("paused", "a debugger stopped it"),
+    "inmigrate": Told("paused", "QEMU waits for its guest to arrive from another host"),
+    "finish-migrate": Told("paused", "its guest is moving to another host"),
+    "postmigrate": Told("paused", "its guest has moved to another host"),
     "save-vm": Told("paused", "its state is being saved"),
     "restore-vm": Told("paused", "its state is being restored"),
     "colo": Told("paused", "its state is being copied (COLO)"),
     "preconfig": Told("starting", "QEMU waits to be configured (--preconfig)"),
-    "shutdown": Told("starting", "its guest is off, and QEMU stays (-no-shutdown)", "to boot it again: v start"),
-    "guest-panicked": Told("crashed", "its guest panicked, and QEMU stays", "to end that: v stop --force"),
-    "internal-error": Told("crashed", "QEMU cannot go on with it (internal-error)", "to end it: v stop --force"),
+    "shutdown": Told("starting", "its guest is off, but QEMU still runs (-no-shutdown)", "to boot it again: v start"),
+    "guest-panicked": Told("crashed", "its guest panicked, but QEMU still runs", "to end it: v stop --force"),
+    "internal-error": Told("crashed", "QEMU cannot run it any more (internal-error)", "to end it: v stop --force"),
 }
-"""Its RunState (QEMU: qapi/run-state.json; `preconfig` of 3.0 to 5.2), and what that means. At a write for
-which the host has no room QEMU stops the guest by default: werror=enospc (qemu(1), -drive)."""
+"""QEMU's RunState (QEMU: qapi/run-state.json; `preconfig` is of 3.0 to 5.2), and what it means. If the host has no room
+for a write of the guest, QEMU pauses the guest by default: werror=enospc (qemu(1), -drive)."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Qemu:
             version=version(program),
             accelerator="tcg" if problem else "kvm",
             why=problem or "/dev/kvm is usable",
-            # The host's only way in where there is no net.
+            # Without a net, vsock is the only way from the host into the guest.
             cid=None if vm.nets or not _vsock_works(user) else _cid(vm),
         )
 
@@ -91,7 +91,8 @@ class Qemu:
             argv=arguments(machine, host_arch()),
             output=place.vmm_log,
             stale=(socket(place),),
-            # A guest that is paused, or sleeps, feels no button; to one that runs the first two change nothing.
+            # A guest that is paused or sleeps does not notice the button. If the guest runs, the first two requests
+            # change nothing.
             power_button=presses(
                 *(Qmp(socket(place), command) for command in ("cont", "system_wakeup", "system_powerdown"))
             ),
@@ -105,7 +106,7 @@ class Qemu:
         place = machine.place
         return [
             Wait(
-                # Its socket listens before its devices are made: only an answer says that all is well.
+                # QEMU's socket listens before its devices are made. Only an answer shows that QEMU started well.
                 "QEMU to run the guest",
                 Replies(_status(place, timeout=10, quiet=True), '"status"'),
                 timeout=ANSWER_SECONDS,
@@ -119,20 +120,20 @@ class Qemu:
         return Call("press the power button", Qmp(socket(place), "system_powerdown", timeout=timeout))
 
     def pause(self, place: Place) -> Step:
-        return Call("pause it", Qmp(socket(place), "stop"))
+        return Call("pause the VM", Qmp(socket(place), "stop"))
 
     def resume(self, place: Place) -> Step:
         if self.state(place, None) == _STATES["suspended"]:
-            # `cont` does nothing then, and says nothing (QEMU: monitor/qmp-cmds.c, qmp_cont).
+            # In this state `cont` does nothing and reports no error (QEMU: monitor/qmp-cmds.c, qmp_cont).
             return Call("wake its guest", Qmp(socket(place), "system_wakeup"))
-        return Call("let it go on", Qmp(socket(place), "cont"))
+        return Call("resume the VM", Qmp(socket(place), "cont"))
 
     def state(self, place: Place, launch: Launch | None) -> Told:
         try:
             status = _status(place).send().get("status")
         except VirshleError as error:
             return Told("unknown", error.message)
-        return _STATES.get(str(status)) or Told("unknown", f"QEMU says {str(status)[:40]!r} of it")
+        return _STATES.get(str(status)) or Told("unknown", f"QEMU says that its state is {str(status)[:40]!r}")
 
     def ended_well(self, place: Place, launch: Launch) -> bool:
         return not os.path.lexists(_pid_file(place))
@@ -141,8 +142,8 @@ class Qemu:
         typed, _ = _console(place)
         if not typed.is_fifo():
             raise ConflictError(
-                f"its console cannot be typed into: {typed} is not there (was it started by hand?)",
-                hint="`v logs VM -f` shows it; stop and start it to have one",
+                f"its console takes no input: {typed} is missing (was the VM started by hand?)",
+                hint="`v logs VM -f` shows the output; stop and start the VM to get a console with input",
             )
         return Terminal(typed, "fifo")
 
@@ -172,12 +173,13 @@ def _vsock_works(user: str | None) -> bool:
 
 
 def _cid(vm: Vm) -> int:
-    """Of all guests of the host: it follows from the uuid. 0, 1 and 2 are taken, and so is the highest (vsock(7))."""
+    """A number made from the uuid, because no other guest of the host may have it. 0, 1, 2 and the highest number are
+    reserved (vsock(7))."""
     return 3 + vm.uuid.int % (2**32 - 5)
 
 
 def _pid_file(place: Place) -> Path:
-    """QEMU removes it when it ends by itself, and only then (qemu(1), -pidfile)."""
+    """QEMU removes this file only when it ends in an orderly way (qemu(1), -pidfile)."""
     return place.logs / "qemu.pid"
 
 
@@ -191,7 +193,7 @@ def socket(place: Place) -> Path:
 
 @functools.cache
 def version(program: str) -> str:
-    """`7.2.22`. Raises HostError where it does not run."""
+    """`7.2.22`. Raises HostError if the program does not run."""
     said = run_now(Command((program, "--version"), timeout=20)).stdout
     hit = re.search(r"version (\d+(?:\.\d+)+)", said)
     return hit[1] if hit else "unknown"
@@ -199,8 +201,8 @@ def version(program: str) -> str:
 
 @functools.cache
 def board_vcpus(program: str, machine: str) -> int | None:
-    """How many processors its board has room for, which it says to who asks for too many (QEMU 7.2:
-    hw/core/machine-smp.c); None where it does not. Raises HostError where it does not run."""
+    """The most processors of QEMU's board. QEMU prints that number if it is asked for too many (QEMU 7.2:
+    hw/core/machine-smp.c). None if it prints no number. Raises HostError if the program does not run."""
     argv = (program, "-machine", f"{machine},accel=tcg", "-smp", "100000", "-display", "none", "-nodefaults")
     said = run_now(Command(argv, timeout=20), check=False).stderr
     hit = re.search(r"max CPUs supported by machine '[^']*' is (\d+)", said)
@@ -218,18 +220,18 @@ def find_firmware(arch: Arch) -> tuple[Path, Path]:
             return code, variables
     package = "ovmf" if arch.name == "x86_64" else "qemu-efi-aarch64"
     raise ConfigError(
-        "no UEFI firmware for QEMU is on this machine, and this VM boots by it",
+        "this VM boots with UEFI firmware, and there is no UEFI firmware for QEMU on this machine",
         hint=f"install it (Debian: apt-get install {package})",
     )
 
 
 def _value(text: str | Path) -> str:
-    """In QEMU's key=value lists a comma is written twice."""
+    """In QEMU's key=value lists, a comma in a value is written twice."""
     return str(text).replace(",", ",,")
 
 
 def arguments(machine: Machine, arch: Arch) -> tuple[str, ...]:
-    """QEMU's whole command line. Pure but for the place of the firmware."""
+    """QEMU's whole command line. It is a pure function, except that it looks for the firmware files."""
     vm, launch = machine.vm, machine.launch
     kvm = launch.accelerator == "kvm"
     board = [arch.machine, f"accel={launch.accelerator}"]
@@ -257,7 +259,7 @@ def arguments(machine: Machine, arch: Arch) -> tuple[str, ...]:
 
 
 def _boot(boot: KernelBoot | FirmwareBoot, machine: Machine, arch: Arch) -> tuple[list[str], list[str]]:
-    """Arguments, and properties of the board."""
+    """The arguments for the boot, and the properties of the board."""
     folder = machine.place.folder
     if boot.kind == "kernel":
         files = ["-kernel", str(folder / boot.kernel), "-initrd", str(folder / boot.initrd)]
@@ -283,7 +285,7 @@ def _disks(machine: Machine) -> list[str]:
     for index, disk in enumerate(machine.vm.disks):
         node = f"disk{index}"
         words += _blockdev(node, machine.place.folder / disk.file, readonly=disk.readonly, discard="unmap")
-        # Index 0 is taken by -kernel's own boot entry; virtio's serial ends at 20 bytes.
+        # -kernel's own boot entry has index 0. virtio-blk has serial numbers of at most 20 bytes.
         words += ["-device", f"virtio-blk-pci,drive={node},bootindex={index + 1},serial={disk.name[:20]}"]
     words += _blockdev("seed", machine.place.seed, readonly=True)
     return [*words, "-device", "virtio-blk-pci,drive=seed,serial=seed"]
@@ -294,7 +296,7 @@ def _nets(machine: Machine) -> list[str]:
     for index, net in enumerate(machine.vm.nets):
         forward = machine.launch.ssh_port if index == 0 else None
         user = f"user,id=net{index}" + (f",hostfwd=tcp:127.0.0.1:{forward}-:22" if forward else "")
-        # No option ROM: nothing is booted from the network, and its file may not be installed.
+        # No option ROM: virshle boots nothing from the network, and the file of the ROM may not be installed.
         words += ["-netdev", user, "-device", f"virtio-net-pci,netdev=net{index},mac={net.mac},romfile="]
     return words
 
@@ -304,7 +306,7 @@ def _vsock(launch: Launch) -> list[str]:
 
 
 def _console(place: Place) -> tuple[Path, Path]:
-    """The two names that QEMU gives to the ends of a pipe: what is typed, and what is said."""
+    """The two files of QEMU's pipe, named as QEMU expects: the input of the console, and its output."""
     return place.run / "console.in", place.run / "console.out"
 
 
@@ -312,10 +314,10 @@ def _console_steps(place: Place) -> list[Step]:
     typed, said = _console(place)
     return [
         run("remove the last run's console", "rm", "-f", "--", typed, said),
-        run("make a pipe to type into its console", "mkfifo", "-m", "0600", "--", typed),
-        # It goes to the log, which nobody can block. Of a socket one client that does not read stops the guest's
-        # console after some 280 bytes (tried with 7.2).
-        run("let what it says go to the log alone", "ln", "-s", "--", "/dev/null", said),
+        run("make a pipe for the input of its console", "mkfifo", "-m", "0600", "--", typed),
+        # The output goes only to the log, which nothing can block. With a socket, a client that does not read stops the
+        # guest's console after about 280 bytes (tried with 7.2).
+        run("send the output of its console only to the log", "ln", "-s", "--", "/dev/null", said),
     ]
 
 

@@ -1,5 +1,5 @@
-"""The processes that run VMs of this state, whoever began them: known by their program and by our folders among their
-arguments."""
+"""Finds the processes that run VMs of this state folder, whoever started them. virshle knows them by their program and
+by the state's folders in their arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from virshle.model.names import is_uuid, run_name
 _PROGRAMS = {
     "qemu": re.compile(r"\.?qemu-system-.+"),
     "cloud-hypervisor": re.compile(r"\.?cloud-hypervisor\b.*"),
-    # It becomes passt.avx2 where the processor has that.
+    # passt becomes passt.avx2 if the processor has AVX2.
     "passt": re.compile(r"\.?passt\b.*"),
 }
 SCRIPT = "vmm.sh"
@@ -29,9 +29,9 @@ class VmProcess:
     kind: str
     """qemu, cloud-hypervisor, passt or vmm.sh."""
     run: str
-    """The name of its VM's runtime folder, which follows from the VM's uuid; empty where it names no VM."""
+    """The name of its VM's runtime folder, which is made from the VM's uuid. Empty if its arguments name no VM."""
     uuid: UUID | None = None
-    """Its VM's, where it names the VM's folder among those of this state."""
+    """The VM's uuid, if the arguments name the VM's folder in this state folder."""
 
     @property
     def is_vmm(self) -> bool:
@@ -39,17 +39,17 @@ class VmProcess:
 
     @property
     def is_run(self) -> bool:
-        """Whether it is a VMM, or the script that becomes one."""
+        """True for a VMM, and for the script that becomes a VMM."""
         return self.is_vmm or self.kind == SCRIPT
 
 
 def vm_processes(paths: Paths) -> list[VmProcess]:
-    """Each with one of our folders among its arguments."""
+    """All processes of known programs that have one of our folders in their arguments."""
     ours = _ours(paths)
     found = []
     for process in processes():
         kind = kind_of(process.argv)
-        # QEMU's options double a comma that is in a path.
+        # In QEMU's options, a comma in a path is written twice.
         hits = list(ours.finditer(" ".join(process.argv).replace(",,", ","))) if kind else []
         if kind and hits:
             names = [hit["vm"] for hit in hits if hit["vm"]]
@@ -60,7 +60,7 @@ def vm_processes(paths: Paths) -> list[VmProcess]:
 
 
 def kind_of(argv: Sequence[str]) -> str | None:
-    """Which of the programs it is that run a VM, or help to."""
+    """The kind of the program, if it is one that runs a VM or helps to run it."""
     if not argv:
         return None
     name = Path(argv[0]).name
@@ -70,7 +70,7 @@ def kind_of(argv: Sequence[str]) -> str | None:
 
 
 def _ours(paths: Paths) -> re.Pattern[str]:
-    """`vm`: the uuid or the runtime folder's name of the VM whose folder it is."""
+    """Matches our folders. The group `vm` is the VM's uuid or the name of its runtime folder."""
     roots = {str(root) for path in (paths.state, paths.run) for root in (path, path.resolve())}
     either = "|".join(map(re.escape, sorted(roots, key=len, reverse=True)))
     return re.compile(rf"(?<![\w.-])(?:{either})/(?:vm/(?P<vm>[0-9a-f][0-9a-f-]{{11,35}}))?")

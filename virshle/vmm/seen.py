@@ -1,4 +1,4 @@
-"""How a VM runs: as was noted when it was started; where that note is lost, as its VMM's own command line says."""
+"""How a VM runs: launch.json says it. If launch.json is lost, the command line of its VMM says it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from virshle.vmm.running import kind_of
 from virshle.vmm.systemd import unit_name
 
 _EVENTS = ".events.json"
-_WHY = "as its VMM's command line says, since launch.json is lost"
+_WHY = "read from its VMM's command line, because launch.json is lost"
 
 
 def launch_of(place: Place) -> Launch | None:
-    """Of the run that lasts, else of the last one. None where it never ran, or what runs it cannot be seen."""
+    """The choices for the present run, or for the last one if the VM does not run. None if the VM never ran, or if its
+    process cannot be seen."""
     noted, last = read_launch(place), recorded(place.record)
     if noted is not None and last is not None and noted.token == last.token:
         return noted
@@ -59,7 +60,7 @@ def _seen(place: Place, token: str) -> Launch | None:
 
 
 def _of_qemu(argv: Sequence[str]) -> dict[str, Any]:
-    """As `virshle.vmm.qemu.arguments` makes it. Raises KeyError for any other."""
+    """Reads a command line that `virshle.vmm.qemu.arguments` made. Raises KeyError for other command lines."""
     options = dict(pairwise(argv))
     text = "\n".join(argv)
     port = re.search(r"^user,.*,hostfwd=tcp:127\.0\.0\.1:(\d{1,5})-:22$", text, re.MULTILINE)
@@ -74,8 +75,9 @@ def _of_qemu(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_cloud_hypervisor(argv: Sequence[str]) -> dict[str, Any]:
-    """Its file of events has the VM's name; what it was given by its socket is not told here. Raises KeyError for any
-    other, ValueError."""
+    """Reads the VM's name from the name of the file of events. The rest was sent to the socket and is not known here.
+
+    Raises KeyError or ValueError for other command lines."""
     name = Path(dict(pairwise(argv))["--event-monitor"]).name
     if not name.endswith(_EVENTS):
         raise ValueError(name)

@@ -1,5 +1,5 @@
-"""Where systemd runs, a VMM is a transient unit of its own, and no other unit's end is its end (systemd.exec(5),
-systemd.service(5), systemd-run(1))."""
+"""On a host with systemd, each VMM runs in its own transient unit, so it does not end when another unit ends
+(systemd.exec(5), systemd.service(5), systemd-run(1))."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from virshle.vmm.driver import Machine, Place
 _BOOTED = Path("/run/systemd/system")
 _DEVICES = ("kvm", "net/tun", "vhost-net", "vhost-vsock", "userfaultfd")
 ALREADY = "was already loaded"
-"""What systemd-run says where there is a unit of that name."""
+"""What systemd-run prints if a unit of that name exists."""
 STOP_SECONDS = 90
-"""How long a guest gets to power off when its unit is stopped, at the host's shutdown say."""
+"""A guest has this long to power off when its unit is stopped, for example at the host's shutdown."""
 
 
 def systemd_runs() -> bool:
-    """Whether systemd is there and may be asked by us to run units (sd_booted(3); only root may)."""
+    """True if systemd runs this host and we may start units (sd_booted(3)). Only root may."""
     return os.geteuid() == 0 and _BOOTED.is_dir() and find_program("systemd-run") is not None
 
 
@@ -38,42 +38,42 @@ _FORGET = (
 
 
 def forget(unit: str) -> Command:
-    """No unit can be made of its name before: one that failed is kept by systemd, with its reason, and one whose VMM is
-    gone may need a moment to be over."""
+    """Removes an earlier unit, so that a new unit can have its name. systemd keeps a failed unit with its reason, and a
+    unit whose VMM has ended may need a moment until it is inactive."""
     return Command(("sh", "-c", _FORGET, "sh", f"{unit}.service"), timeout=STOP_SECONDS + 30, ok=(0, 1))
 
 
 def units() -> dict[str, str]:
-    """Those of VMs, by name, and what systemd says of each: active, failed, ... Raises HostError."""
+    """The units of VMs: name, and state as systemd says it (active, failed, ...). Raises HostError."""
     if not systemd_runs():
         return {}
     options = ("--all", "--type=service", "--plain", "--no-legend", "--full")
     lines = run(Command(("systemctl", "list-units", *options, unit_name("*")))).stdout.splitlines()
     found = [line.split() for line in lines]
-    # One that is inactive is only spoken of by another.
+    # An inactive unit is listed only because another unit names it.
     return {words[0].removesuffix(".service"): words[2] for words in found if words[2:] and words[2] != "inactive"}
 
 
 def unit_folder(unit: str) -> Path | None:
-    """The folder of the VM that a unit runs; none where it does not say. Raises HostError."""
+    """The folder of the VM that a unit runs. None if the unit has no such folder. Raises HostError."""
     show = ("systemctl", "show", "--property=WorkingDirectory", "--value", f"{unit}.service")
     said = run(Command(show)).stdout.strip()
-    # An exclamation mark where the folder may be missing (systemd: src/core/dbus-execute.c).
+    # An exclamation mark means that the folder may be missing (systemd: src/core/dbus-execute.c).
     return Path(said.removeprefix("!")) if said else None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How the main process of a unit ended. One of the two is there."""
+    """How the main process of a unit ended. Only one of the two is set."""
 
     signal: str = ""
-    """SIGKILL, say."""
+    """For example SIGKILL."""
     code: int = 0
 
 
 def ended(unit: str, folder: Path) -> Ended | None:
-    """None where systemd does not know or does not answer, or where its process ended well, or where it is a unit of
-    another VM. Anybody may ask it."""
+    """None if systemd does not know or does not answer, if the process ended well, or if it is a unit of another VM. Any
+    user may ask."""
     if find_program("systemctl") is None:
         return None
     show = ("systemctl", "show", "--property=WorkingDirectory,ExecMainCode,ExecMainStatus", f"{unit}.service")
@@ -93,18 +93,19 @@ def ended(unit: str, folder: Path) -> Ended | None:
 _PATIENCE = 5
 """Seconds: a list of VMs waits for it, and says less where systemd hangs."""
 _BY_SIGNAL = ("2", "3")
-"""CLD_KILLED and CLD_DUMPED (waitid(2)); 1, CLD_EXITED, has an exit code."""
+"""CLD_KILLED and CLD_DUMPED (waitid(2)). The third, 1 (CLD_EXITED), comes with an exit code."""
 
 
 def unit_process(unit: str) -> int | None:
-    """Its main process; None where nothing runs in it. Raises HostError."""
+    """The pid of the unit's main process. None if there is no such process. Raises HostError."""
     said = run(Command(("systemctl", "show", "--property=MainPID", "--value", f"{unit}.service"))).stdout.strip()
     return int(said) if said.isdecimal() and int(said) else None
 
 
 def start_unit(machine: Machine) -> Command:
-    """Returns once the VMM holds its record, as the unit's ExecStartPost waits for that. Raises ConfigError where its
-    folders have names that no unit can have."""
+    """The command returns once the VMM holds the lock on its record, because the unit's ExecStartPost waits for that.
+
+    Raises ConfigError if a folder's name cannot be part of a unit."""
     vm, place, launch = machine.vm, machine.place, machine.launch
     assert launch.unit is not None
     assert launch.user is not None
@@ -131,28 +132,30 @@ def start_unit(machine: Machine) -> Command:
             f"--unit={launch.unit}",
             f"--description=VM {vm.name}, run by {launch.hypervisor} for virshle",
             *("--slice=virshle.slice", "--no-ask-password", "--quiet"),
-            # Its script's programs are found as ours are: systemd's own PATH has no flock and no socat on NixOS.
+            # The script finds its programs in our PATH: on NixOS, systemd's own PATH has no flock and no socat.
             "--setenv=PATH",
             *(f"--property={line}" for line in properties),
-            # By its shell, as the file system of the state may be mounted noexec (mount(8)).
+            # The shell runs the script: the file system of the state may be mounted noexec (mount(8)).
             *("--", "/bin/sh", str(place.script), "run"),
         ),
-        # systemd gives up before, and says why.
+        # systemd stops waiting earlier than this, and says why.
         timeout=BEGIN_SECONDS + 30,
         detached=True,
     )
 
 
 _MOVED = "cd /proc/`printenv MAINPID`/cwd 2>/dev/null && [ -e vmm.sh ] || exit 0; exec /bin/sh ./vmm.sh stop"
-"""A VMM's working folder is its VM's, wherever that was moved to. Without a dollar: systemd 257 writes each one twice
-into the file of a transient unit, and reads that at a daemon-reload."""
+"""The working folder of a VMM is its VM's folder, even after that was moved. The line has no dollar sign: systemd 257
+writes each one twice into the file of a transient unit, and reads that file at a daemon-reload."""
 
 
 def _end(place: Place) -> list[str]:
-    """No failure of what presses the power button is a power cut: systemd waits until the time is over.
+    """A failure of the script that presses the power button must not act like a power cut: systemd waits until the time
+    is over.
 
-    Until then it sends no signal by which a VMM ends (KillSignal); then SIGTERM, at which a VMM writes out what it
-    holds. passt gets SIGTERM too, and at once when its VMM is gone (systemd.kill(5): mixed, FinalKillSignal).
+    Until then, systemd sends no signal that ends a VMM (KillSignal). Then it sends SIGTERM, and the VMM writes its data
+    to the disks before it ends. passt gets SIGTERM too, and gets it at once if its VMM has ended (systemd.kill(5):
+    mixed, FinalKillSignal).
     """
     return [
         f"ExecStop=-/bin/sh {_quoted(place.script)} stop",
@@ -167,7 +170,7 @@ def _end(place: Place) -> list[str]:
 
 
 def _sandbox(machine: Machine) -> list[str]:
-    """No capability, few devices, and of the host's files only its own to write; other VMs' are not even there."""
+    """The VMM gets no capabilities and few devices. It can only write its own files and cannot see other VMs' files."""
     folder, run = machine.place.folder, machine.place.run
     return [
         "NoNewPrivileges=yes",
@@ -178,19 +181,21 @@ def _sandbox(machine: Machine) -> list[str]:
         "ProtectHome=tmpfs",
         "PrivateTmp=yes",
         f"TemporaryFileSystem={_quoted(folder.parent)}:ro {_quoted(run.parent)}:ro",
-        # A dash: one that was moved since must not keep the unit from being stopped.
+        # The dash ignores a missing folder: if a folder was moved, the unit can still be stopped.
         f"BindPaths={_quoted(folder, '-')} {_quoted(run, '-')}",
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_VSOCK",
     ]
 
 
 def _quoted(path: Path, before: str = "") -> str:
-    """One word (systemd.syntax(7), "Quoting"; by D-Bus, a % is itself). Raises ConfigError for characters that are read
-    once more than others are: a colon ends the path of a file system, a dollar begins a variable of a command."""
+    """The path as one quoted word (systemd.syntax(7), "Quoting"; over D-Bus, a % has no special meaning).
+
+    Raises ConfigError for characters that have a special meaning even in quotes: a colon ends the path of a file
+    system, a dollar begins a variable of a command."""
     text = str(path)
     if hit := re.search(r"[:$\\\x00-\x1f\x7f]", text):
         raise ConfigError(
-            f"no unit of systemd can have {text!r} in it: {hit[0]!r} means something else there",
-            hint="keep the VMs elsewhere: VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR",
+            f"a unit of systemd cannot have the path {text!r}: {hit[0]!r} has a special meaning there",
+            hint="keep the VMs in another folder: VIRSHLE_STATE_DIR, VIRSHLE_RUN_DIR",
         )
     return f'"{before}' + text.replace('"', r"\"") + '"'

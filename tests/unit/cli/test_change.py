@@ -378,4 +378,4 @@ def test_one_whose_vmm_says_nothing_is_not_said_to_be_well(guest: Guest, v: V) -
     guest.status = "odd"
     ran = v("start", "web")
     assert ran.code == 0
-    assert "web is running already, but its VMM does not tell its state: QEMU says 'odd' of it" in ran.err
+    assert "web is running already, but its VMM does not tell its state: QEMU says that its state is 'odd'" in ran.err

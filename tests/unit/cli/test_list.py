@@ -108,7 +108,7 @@ def test_a_broken_vm_adds_its_problem(two: None, layout: Layout, v: V) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
     out = v("ls").out.splitlines()
     assert out[0].split()[-1] == "PROBLEM"
-    assert "it is no JSON" in out[-1]
+    assert "it is not JSON" in out[-1]
     assert v("ls").code == 0
 
 

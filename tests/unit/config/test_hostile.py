@@ -201,7 +201,7 @@ def test_what_cannot_be_written_down_is_no_vm(odd: dict[str, Any]) -> None:
     template = VmTemplate.model_validate({"name": "t", "disk": [{"name": "os", "path": "/x"}]})
     source = replace(Source(Path("/x"), 512, "it", kernel=Path("/k"), initrd=Path("/i")), **odd)
     vm = make_vm()
-    with pytest.raises(ConfigError, match="no VM can be made") as caught:
+    with pytest.raises(ConfigError, match="cannot become a VM") as caught:
         define(template, Identity(vm.uuid, 1, "web"), [source])
     assert caught.value.details
 

@@ -95,7 +95,7 @@ def test_one_that_is_not_there_is_not_found(paths: Paths) -> None:
 
 
 def test_broken_toml_is_told_with_its_line(paths: Paths) -> None:
-    with pytest.raises(ConfigError, match=r"config\.toml is no valid TOML: .*line 3"):
+    with pytest.raises(ConfigError, match=r"config\.toml is not valid TOML: .*line 3"):
         _load(paths, "[[image]]\nname = 'a'\npath = \n")
 
 
@@ -162,16 +162,17 @@ def test_problems_are_all_told_at_once_with_their_keys(paths: Paths) -> None:
         [
             "tempalte: unknown key; did you mean template?",
             "template.vm[0].vcpus: unknown key; did you mean vcpu?",
-            "template.vm[0].vram: '2GB' is no size: write a whole number and B, KiB, MiB, GiB or TiB, as in \"2GiB\"",
+            "template.vm[0].vram: '2GB' is not a size: write a whole number and B, KiB, MiB, GiB or TiB,"
+            ' as in "2GiB"',
             "dhcp.keaa: unknown key; did you mean kea?",
-            "template.vm[0].disk[0].image: no image named 'debain'; did you mean debian?",
+            "template.vm[0].disk[0].image: there is no image named 'debain'; did you mean debian?",
             "template.vm[0].net[0].type: there is no type 'tpa'; the types are user, tap, macvtap, vhost"
             "; did you mean tap?",
             "image[0]: choose exactly one of nix, file and path",
         ]
     )
     assert caught.value.message == f"{paths.config} has 7 problems"
-    assert caught.value.hint == "mend the file, then: v config check"
+    assert caught.value.hint == "fix the file, then: v config check"
 
 
 _DISK = '[[template.vm.disk]]\nname = "os"\nimage = "tiny"\n'
@@ -184,26 +185,26 @@ _WRONG = {
     "too little memory": (_VM + 'vram = "1MiB"\n' + _DISK, "template.vm[0].vram"),
     "no disk": (_VM, "template.vm[0].disk: missing"),
     "no name": ("[[template.vm]]\n" + _DISK, "template.vm[0].name: missing"),
-    "a name that leaves": (_VM.replace('"a"', '"../a"') + _DISK, "template.vm[0].name: '../a' is no plain name"),
+    "a name that leaves": (_VM.replace('"a"', '"../a"') + _DISK, "template.vm[0].name: '../a' is not a plain name"),
     "a table for a list": ('[template.vm]\nname = "a"\n', "template.vm"),
     "text for a table": ("node = 'x'\n", "node"),
-    "path and image": (_VM + _DISK + 'path = "/x"\n', "template.vm[0].disk[0]: choose one of path and image"),
-    "a disk from nowhere": (_VM + '[[template.vm.disk]]\nname = "os"\n', "disk[0]: say where it comes from"),
-    "an empty first disk": (_VM + '[[template.vm.disk]]\nname = "os"\nsize = "1GiB"\n', "nothing to boot"),
-    "two disks of one name": (_VM + _DISK + _DISK, "template.vm[0].disk: two are named 'os'"),
+    "path and image": (_VM + _DISK + 'path = "/x"\n', "template.vm[0].disk[0]: choose path or image, not both"),
+    "a disk from nowhere": (_VM + '[[template.vm.disk]]\nname = "os"\n', "disk[0]: the disk needs a source"),
+    "an empty first disk": (_VM + '[[template.vm.disk]]\nname = "os"\nsize = "1GiB"\n', "so the VM cannot boot"),
+    "two disks of one name": (_VM + _DISK + _DISK, "template.vm[0].disk: more than one is named 'os'"),
     "two nets of one name": (
         _VM + _DISK + '[[template.vm.net]]\nname="n"\ntype="user"\n' * 2,
-        "template.vm[0].net: two are named 'n'",
+        "template.vm[0].net: more than one is named 'n'",
     ),
     "an empty path": (_VM + '[[template.vm.disk]]\nname = "os"\npath = ""\n', "template.vm[0].disk[0].path"),
     "no type of net": (_VM + _DISK + '[[template.vm.net]]\nname = "n"\n', "net[0].type: missing"),
     "two types of net": (_VM + _DISK + '[[template.vm.net]]\nname="n"\ntype.user={}\ntype.tap={}\n', "exactly one of"),
     "an odd hypervisor": (_VM + 'hypervisor = "xen"\n' + _DISK, "template.vm[0].hypervisor"),
     "an odd user": (_VM + 'user = "-oProxyCommand=x"\n' + _DISK, "template.vm[0].user"),
-    "two templates of one name": ((_VM + _DISK) * 2, "template.vm: two are named 'a'"),
-    "two images of one name": ('[[image]]\nname = "i"\npath = "/x"\n' * 2, "image: two are named 'i'"),
+    "two templates of one name": ((_VM + _DISK) * 2, "template.vm: more than one is named 'a'"),
+    "two images of one name": ('[[image]]\nname = "i"\npath = "/x"\n' * 2, "image: more than one is named 'i'"),
     "two sources": ('[[image]]\nname = "i"\npath = "/x"\nnix = ".#x"\n', "image[0]: choose exactly one"),
-    "args for no file": ('[[image]]\nname = "i"\npath = "/x"\nargs = {a = "b"}\n', "args are for a Nix file"),
+    "args for no file": ('[[image]]\nname = "i"\npath = "/x"\nargs = {a = "b"}\n', "args are only for a Nix file"),
     "an option for a flake": ('[[image]]\nname = "i"\nnix = "--impure"\n', "image[0].nix"),
     "an option for an argument": ('[[image]]\nname = "i"\nfile = "/x"\nargs = {"--x" = "b"}\n', "image[0].args"),
 }
@@ -228,7 +229,7 @@ def test_a_wrong_disk_is_not_also_told_as_a_missing_one(paths: Paths) -> None:
 def test_two_that_lack_a_name_are_not_of_one_name(paths: Paths) -> None:
     with pytest.raises(ConfigError) as caught:
         _load(paths, ("[[template.vm]]\n" + _DISK) * 2)
-    assert "two are named" not in told(caught.value)
+    assert "more than one is named" not in told(caught.value)
 
 
 def test_a_near_match_is_told_in_a_pool_too(paths: Paths) -> None:
@@ -277,7 +278,7 @@ _WORDS = {
     ),
     "a user of two words": (
         _VM + 'user = "Ada L"\n' + _LOCAL,
-        "vm[0].user: must be the name of a user: 1 to 32 of a-z",
+        "vm[0].user: must be a user name: 1 to 32 of a-z",
     ),
     "an empty path": (_VM + '[[template.vm.disk]]\nname = "os"\npath = ""\n', "disk[0].path: must not be empty"),
     "a path with NUL": (_VM + '[[template.vm.disk]]\nname = "os"\npath = "a\\u0000"\n', "path without a NUL"),
@@ -321,5 +322,5 @@ def test_a_byte_order_mark_is_skipped(paths: Paths) -> None:
 def test_a_fifo_is_no_configuration_and_is_not_waited_for(paths: Paths) -> None:
     paths.config.unlink(missing_ok=True)
     os.mkfifo(paths.config)
-    with pytest.raises(ConfigError, match="it is a FIFO, and no file"):
+    with pytest.raises(ConfigError, match="it is a FIFO, not a file"):
         load(paths)

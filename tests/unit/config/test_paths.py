@@ -113,6 +113,6 @@ def test_a_home_that_is_none_is_not_taken(home: str | None, monkeypatch: pytest.
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    with pytest.raises(ConfigError, match="not known where your home is") as caught:
+    with pytest.raises(ConfigError, match="your home folder is not known") as caught:
         find_paths({}, root=False)
     assert caught.value.hint.startswith("export HOME=/")

@@ -17,20 +17,20 @@ def test_a_host_name_is_a_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("", "no host name"),
-        ("-a", "no host name"),
-        ("a-", "no host name"),
-        ("Web", "no host name"),
-        ("a_b", "no host name"),
-        ("a.b", "no host name"),
-        ("../x", "no host name"),
-        ("a/b", "no host name"),
-        ("a b", "no host name"),
-        ("web\n", "no host name"),
-        ("é", "no host name"),
-        ("x" * 64, "no host name"),
-        ("7", "all digits"),
-        ("007", "all digits"),
+        ("", "not a host name"),
+        ("-a", "not a host name"),
+        ("a-", "not a host name"),
+        ("Web", "not a host name"),
+        ("a_b", "not a host name"),
+        ("a.b", "not a host name"),
+        ("../x", "not a host name"),
+        ("a/b", "not a host name"),
+        ("a b", "not a host name"),
+        ("web\n", "not a host name"),
+        ("é", "not a host name"),
+        ("x" * 64, "not a host name"),
+        ("7", "has only digits"),
+        ("007", "has only digits"),
         ("550e8400-e29b-41d4-a716-446655440000", "is a uuid"),
         ("550e8400e29b41d4a716446655440000", "is a uuid"),
     ],
@@ -60,7 +60,7 @@ def test_a_plain_file_name_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".seed", "-x", "a/b", "../os", "a b", "a,b", "os\n", "x" * 65, "ö"])
 def test_a_file_name_that_could_leave_or_hide_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no plain name"):
+    with pytest.raises(ValueError, match="not a plain name"):
         check_file_name(name)
 
 

@@ -42,7 +42,7 @@ def test_anything_else_is_refused_with_an_example(text: str) -> None:
 
 @pytest.mark.parametrize("value", [2, 2.5, None, True, ["2GiB"], {"GiB": 2}])
 def test_only_text_is_a_size(value: object) -> None:
-    with pytest.raises(ValueError, match="is no size"):
+    with pytest.raises(ValueError, match="is not a size"):
         parse_size(value)
 
 

@@ -51,8 +51,8 @@ def test_a_newer_one_is_refused() -> None:
 
 
 def test_what_no_virshle_wrote_is_refused(older: None) -> None:
-    with pytest.raises(ValueError, match=r"schema -7, which no virshle wrote"):
+    with pytest.raises(ValueError, match=r"schema -7, and no virshle ever wrote that schema"):
         upgrade({"version": -7})
     for data in ({}, {"ram": None}):
-        with pytest.raises(ValueError, match="it is not of schema 0, as it says"):
+        with pytest.raises(ValueError, match="it says that it has schema 0, but its data does not fit"):
             upgrade({"version": 0, **data})

@@ -93,7 +93,7 @@ def test_what_would_be_built_is_evaluated_and_neither_built_nor_asked_for(
 @pytest.mark.parametrize("stdout", ["", "[]", "{}", "[1]", '[{"outputs":{}}]', '[{"outputs":null}]'])
 def test_an_answer_that_is_none_is_told_with_what_to_run(stdout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _asks(monkeypatch, 0, stdout)
-    with pytest.raises(HostError, match="not known") as caught:
+    with pytest.raises(HostError, match="cannot find out what nix would build") as caught:
         would_build(NIX, flake_words("x#y"), Silent(), title="look")
     assert "nix build" in caught.value.hint
 

@@ -227,7 +227,7 @@ def test_a_folder_has_no_revision_and_is_not_dirty(says: Says) -> None:
 )
 def test_what_is_no_answer_is_told(found: Any, says: Says) -> None:
     says(found)
-    with pytest.raises(HostError, match="what nix says of /f") as caught:
+    with pytest.raises(HostError, match="nix gave an unexpected answer about /f") as caught:
         look_up(NIX, WANTED, Silent())
     assert "nix flake metadata --json /f" in caught.value.hint
 
@@ -237,4 +237,4 @@ def test_a_flake_that_is_not_there_is_told_as_nix_said_it(says: Says) -> None:
     with pytest.raises(HostError) as caught:
         look_up(NIX, WANTED, Silent())
     assert "getting status of '/f'" in told(caught.value)
-    assert caught.value.hint == "check the paths that it names"
+    assert caught.value.hint == "check the paths in the error"

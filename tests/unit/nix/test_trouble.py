@@ -67,7 +67,7 @@ from virshle.nix.trouble import hint_for
         (
             "error:\n… while updating the lock file of flake 'path:/f'\n… while updating the flake input 'virshle'\n"
             "error: cannot find flake 'flake:virshle' in the flake registries",
-            "write in flake.nix",
+            "write the full reference of the input in flake.nix",
         ),
         ("error: repository path '/f' is not owned by current user", "safe.directory"),
         ("error: hash mismatch in fixed-output derivation '/nix/store/x.drv':", "hash that Nix got"),

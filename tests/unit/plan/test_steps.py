@@ -44,7 +44,7 @@ def test_a_write_shows_the_very_text_it_writes(text: str) -> None:
 
 
 def test_a_write_is_of_lines_as_a_here_document_is() -> None:
-    with pytest.raises(ValueError, match="ends with one"):
+    with pytest.raises(ValueError, match="must end with a newline"):
         Write("why", Path("/p/f"), "no newline at its end")
 
 

@@ -60,7 +60,7 @@ def test_where_no_vmm_is_that_is_said_at_once(
     monkeypatch.setattr("virshle.rpc.dial.time.sleep", lambda _: pytest.fail("nothing mends it"))
     assert dial.main(str(path), "22") == 255
     said = capsys.readouterr().err
-    assert said.startswith(f"error: no connection to the VMM by {path}: ")
+    assert said.startswith(f"error: no connection to the VMM at {path}: ")
     assert "hint: `v info VM`" in said
 
 

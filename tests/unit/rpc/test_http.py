@@ -118,7 +118,7 @@ def test_what_does_not_speak_http_is_told(answer: bytes, path: Path, serve: Serv
 @pytest.mark.parametrize("body", [b"<html>", b"[1]", b"7", b"[" * 100_000])
 def test_success_that_is_no_object_is_of_nothing_of_ours(body: bytes, path: Path, serve: Serve) -> None:
     serve(_answering("200 OK", body))
-    with pytest.raises(HostError, match=r"what answered `vmm.ping` is no cloud-hypervisor"):
+    with pytest.raises(HostError, match=r"the program that answered `vmm.ping` is not cloud-hypervisor"):
         Http(path, "vmm.ping", method="GET").send()
 
 
@@ -191,7 +191,7 @@ def test_of_a_huge_answer_no_more_is_read_than_one_may_have(length: bytes, path:
             sent.append(2**16)
 
     serve(talk)
-    with pytest.raises(HostError, match="its answer is no JSON object"):
+    with pytest.raises(HostError, match="its answer is not a JSON object"):
         Http(path, "vm.info", method="GET", timeout=30).send()
     assert sum(sent) < 2**23
 

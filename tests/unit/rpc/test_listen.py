@@ -122,7 +122,7 @@ def test_a_guest_that_talks_without_end_is_cut_off(path: Path, file: Path, monke
 
 
 def test_where_it_cannot_listen_that_is_told(path: Path, file: Path) -> None:
-    with pytest.raises(HostError, match="cannot listen for what the guest says"):
+    with pytest.raises(HostError, match="cannot listen for the guest's messages"):
         Listen(path.parent / "missing" / "s", file).send()
 
 

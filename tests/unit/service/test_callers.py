@@ -127,7 +127,7 @@ def test_a_state_that_is_no_folder_is_never_taken_for_an_empty_one(node: Node, t
     (tmp_path / "file").write_text("")
     odd = Node(replace(node.paths, state=tmp_path / "file"))
     for act in (odd.store.entries, odd.folders, lambda: create(odd, Order("t", "web"))):
-        with pytest.raises(ConfigError, match="file is no folder") as caught:
+        with pytest.raises(ConfigError, match="file is not a folder") as caught:
             act()
         assert "VIRSHLE_STATE_DIR" in caught.value.hint
     assert (tmp_path / "file").read_text() == ""

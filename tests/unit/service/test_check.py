@@ -247,11 +247,11 @@ def _shared_sockets(scene: Scene) -> None:
 
 
 _STATE: dict[str, tuple[Callable[[Scene], object], str, str]] = {
-    "a definition that is broken": (_break, "db is broken: vm.json: it is no JSON", "VM db"),
+    "a definition that is broken": (_break, "db is broken: vm.json: it is not JSON", "VM db"),
     "a VM that is lost": (_lose, "vm.json cannot be read: No such file", "VM db"),
     "one of a newer virshle": (_newer, f"vm.json has schema {VERSION + 1}, made by a newer virshle", "VM db"),
-    "a name twice": (_copy, "its name db is that of ", "VM db"),
-    "a number twice": (_same_number, "is that of ", "VM other"),
+    "a name twice": (_copy, "its name db belongs to VM ", "VM db"),
+    "a number twice": (_same_number, "belongs to VM ", "VM other"),
     "a folder that is no VM's": (_folder("notes"), "belongs to no VM", "vm/notes"),
     "a VM's folder under another name": (
         _folder(uuid_of("x").hex),

@@ -30,7 +30,7 @@ def test_one_that_is_paused_goes_on_and_its_clock_is_set(web: Entry, node: Node,
 def test_one_that_something_else_holds_is_not_let_go(web: Entry, node: Node, guest: Guest) -> None:
     start(node, web)
     guest.status = "debug"
-    with pytest.raises(ConflictError, match="web is paused: a debugger holds it") as caught:
+    with pytest.raises(ConflictError, match="web is paused: a debugger stopped it") as caught:
         start(node, web)
     assert caught.value.hint == "to resume it: v resume web"
     assert "cont" not in guest.asked

@@ -180,7 +180,7 @@ def test_a_broken_vm_has_none(layout: Layout) -> None:
 
 def test_one_that_cannot_be_opened_is_told_and_nothing_stays_open(guest: Guest) -> None:
     before = open_descriptors()
-    with pytest.raises(ConflictError, match=r"console\.in is not there"):
+    with pytest.raises(ConflictError, match=r"console\.in is missing"):
         guest.view()
     os.mkfifo(guest.run / "console.in")
     with pytest.raises(HostError, match="cannot open the console of web"):

@@ -93,7 +93,7 @@ def test_broken_vms_and_leftovers_are_told(look: Look, layout: Layout) -> None:
     layout.staged(uuid_of("left")).mkdir()
     found = look()
     assert found["VM bad"].ok == "no"
-    assert "it is no JSON" in found["VM bad"].found
+    assert "it is not JSON" in found["VM bad"].found
     assert found["VMs"].found == "1 whole, 0 of them running"
     assert found["leftover"].ok == "limited"
     assert {name for name, check in found.items() if check.area == "state"} == {"VM bad", "VMs", "leftover"}
@@ -186,7 +186,7 @@ def test_a_broken_configuration_is_one_line_and_the_rest_goes_on(node: Node, loo
     found = {check.name: check for check in examine(Node(node.paths))}
     assert found.keys() == before | {"configuration"}
     assert [name for name, check in found.items() if check.ok == "no"] == ["configuration"]
-    assert "is no valid TOML" in found["configuration"].found
+    assert "is not valid TOML" in found["configuration"].found
     assert "v config check" in found["configuration"].remedy
 
 
@@ -248,7 +248,7 @@ def test_of_a_vm_that_is_anothers_its_line_says_what_makes_it_ours(
     broken, unknown = [check for check in examine(node) if check.name == "VM web"]
     assert f"{folder / 'vm.json'} belongs to the user with the number" in broken.found
     assert f"as root: chown --no-dereference --recursive {os.getuid()} {folder};" in broken.remedy
-    assert "whether a VM runs cannot be known" in unknown.found
+    assert "cannot find out if a VM runs" in unknown.found
     assert [row.state for row in show.rows(node, node.store.entries())] == ["stopped", "unknown"]
 
 
@@ -258,7 +258,7 @@ def test_folders_that_cannot_be_used_are_told_and_all_else_is_looked_at(
     (tmp_path / "file").write_text("")
     odd = Node(replace(node.paths, state=tmp_path / "file", run=tmp_path / ("x" * 100)))
     found = {check.name: check for check in examine(odd)}
-    assert found["state folder"].found == f"{odd.layout.vms.parent} cannot be used: {tmp_path / 'file'} is no folder"
+    assert found["state folder"].found == f"{odd.layout.vms.parent} cannot be used: {tmp_path / 'file'} is not a folder"
     assert "VIRSHLE_STATE_DIR" in found["state folder"].remedy
     assert (found["sockets"].ok, "VIRSHLE_RUN_DIR" in found["sockets"].remedy) == ("no", True)
     assert found["host programs"].ok == "yes"

@@ -35,7 +35,7 @@ def broken(web: Entry, node: Node, guest: Guest, layout: Layout) -> Entry:
 def test_a_broken_vm_that_runs_is_shown_and_can_be_stopped(broken: Entry, node: Node, guest: Guest) -> None:
     shown = show.row(node, broken)
     assert (shown.name, shown.state) == ("web", "running")
-    assert (shown.problem or "").startswith("broken, and it runs: vm.json: it is no JSON")
+    assert (shown.problem or "").startswith("broken, and it runs: vm.json: it is not JSON")
     run = show.details(node, broken)["run"]
     assert (run["hypervisor"], run["pid"]) == ("qemu", os.getpid())
     assert may_be_stopped(node, broken)
@@ -74,7 +74,7 @@ def test_of_a_vm_whose_folder_is_a_link_the_link_alone_is_deleted(
     before = snapshot(linked)
     with pytest.raises(ConflictError, match="link to elsewhere") as refused:
         delete(node, node.store.find("web"))
-    assert "`v delete --force web` removes the link alone" in refused.value.hint
+    assert "`v delete --force web` removes only the link" in refused.value.hint
     with pytest.raises(ConflictError, match="link to elsewhere"):
         start(node, node.store.find("web"))
     assert delete(node, node.store.find("web"), force=True) == "web"

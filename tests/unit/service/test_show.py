@@ -52,12 +52,12 @@ def test_the_vmm_says_in_which_state_it_is(status: str, state: str, running: Non
 def test_one_that_was_stopped_by_no_user_says_why_and_what_to_do(running: None, node: Node, guest: Guest) -> None:
     guest.status = "io-error"
     entry = node.store.find("web")
-    told = "QEMU stopped it at a disk of the host that is full or fails; make room (df -h), then: v resume web"
+    told = "QEMU paused it: a disk of the host is full or fails; make room (df -h), then: v resume web"
     assert row(node, entry).problem == details(node, entry)["problem"] == told
     guest.status = "paused"
     assert row(node, entry).problem is None
     guest.status = "guest-panicked"
-    assert row(node, entry).problem == "its guest panicked, and QEMU stays; to end that: v stop --force web"
+    assert row(node, entry).problem == "its guest panicked, but QEMU still runs; to end it: v stop --force web"
 
 
 def test_one_whose_vmm_does_not_answer_says_so(running: None, node: Node, guest: Guest) -> None:
@@ -73,7 +73,7 @@ def test_a_broken_one_shows_its_problem(node: Node, layout: Layout) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
     shown = row(node, node.store.find("bad"))
     assert (shown.id, shown.name, shown.state, shown.vcpu, shown.image) == (None, "bad", "broken", None, None)
-    assert "it is no JSON" in (shown.problem or "")
+    assert "it is not JSON" in (shown.problem or "")
     assert details(node, node.store.find("bad"))["folder"] == str(layout.vm(uuid_of("bad")))
 
 
@@ -125,7 +125,7 @@ def test_of_a_copied_vm_the_copy_says_so(node: Node, layout: Layout) -> None:
     put_vm(layout, make_vm("web", 1, uuid=str(uuid_of("copy"))), links=False)
     problems = {shown.uuid: shown.problem for shown in rows(node, node.store.entries())}
     assert problems[str(uuid_of("web"))] is None
-    assert f"is that of {uuid_of('web')}: name it by its uuid" in (problems[str(uuid_of("copy"))] or "")
+    assert f"belongs to VM {uuid_of('web')}: use its uuid to name it" in (problems[str(uuid_of("copy"))] or "")
 
 
 def test_a_folder_that_is_a_link_is_broken(node: Node, layout: Layout, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ _PROBLEMS = {
     ),
     "a net of another kind": (_VM + _GOOD + '[[template.vm.net]]\nname = "n"\ntype = "tap"\n', "is of type tap"),
     "too many processors": (_VM + "vcpu = 300\n" + _GOOD, "qemu gives a VM at most 255 processors on this host"),
-    "too much memory": (_VM + 'vram = "1000TiB"\n' + _GOOD, "it shall have 1000TiB of memory, and this host has "),
+    "too much memory": (_VM + 'vram = "1000TiB"\n' + _GOOD, "the VM needs 1000TiB of memory, and this host has "),
 }
 
 
@@ -109,7 +109,7 @@ def test_more_processors_are_given_by_who_has_more(
     monkeypatch.setattr(qemu, "kvm_vcpus", lambda: 288)
     ran = v("config", "check")
     assert "qemu gives a VM at most 288" in ran.err
-    assert "nor can cloud-hypervisor run it: cloud-hypervisor gives a VM at most 288" in ran.err
+    assert "cloud-hypervisor cannot run it either: cloud-hypervisor gives a VM at most 288" in ran.err
 
 
 @pytest.mark.parametrize(("mode", "wanted", "refused"), [(0, 3, False), (0, 4, True), (2, 4, True), (1, 9, False)])
@@ -118,7 +118,7 @@ def test_memory_is_refused_as_the_kernel_would(mode: int, wanted: int, refused: 
     (tmp_path / "sys/vm/overcommit_memory").write_text(f"{mode}\n")
     (tmp_path / "meminfo").write_text("MemTotal:        2097152 kB\nMemFree: 1 kB\nSwapTotal:       1048576 kB\n")
     if refused:
-        with pytest.raises(ConfigError, match=r"this host has 3GiB, swap included"):
+        with pytest.raises(ConfigError, match=r"this host has 3GiB with its swap"):
             check_memory(wanted << 30, tmp_path)
     else:
         check_memory(wanted << 30, tmp_path)

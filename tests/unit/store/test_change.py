@@ -140,7 +140,7 @@ def test_what_was_written_by_half_is_cleaned_and_nothing_else(
     for name in (*PARTS, *OTHERS):
         (folder / name).write_text("{")
     assert look(store).free == look(store).alone == []
-    assert [plan.steps[0].why for plan in look(store).folders] == ["remove what was written by half"]
+    assert [plan.steps[0].why for plan in look(store).folders] == ["remove half-written files"]
     _tidy(store, locks)
     assert [lock.folder for lock in locks] == [folder]
     assert snapshot(folder).keys() == {*before, *OTHERS}

@@ -68,7 +68,7 @@ def test_an_old_one_that_is_not_what_it_says_is_broken(old: Path, store: Store) 
     definition(old).write_text(text.replace('"ram"', '"rams"'))
     assert "vm.json: memory: missing" in store.entries()[0].problem
     definition(old).write_text(text.replace('"version": 0', '"version": -1'))
-    assert store.entries()[0].problem == "vm.json: it has schema -1, which no virshle wrote"
+    assert store.entries()[0].problem == "vm.json: it has schema -1, and no virshle ever wrote that schema"
 
 
 def test_without_a_version_it_is_of_the_first_schema(layout: Layout, store: Store) -> None:
@@ -109,7 +109,7 @@ def test_a_newer_one_is_refused_with_what_to_do(layout: Layout, store: Store) ->
     ) as caught:
         entry.whole()
     assert caught.value.hint == (
-        f"use the virshle that wrote {definition(folder)}, or a newer one; nothing was touched"
+        f"use the virshle that wrote {definition(folder)}, or a newer one; nothing was changed"
     )
     assert look(store).links.steps == []
     assert snapshot(layout.paths.state) == before

@@ -40,18 +40,18 @@ def test_what_is_no_vm_is_not_shown(store: Store, layout: Layout) -> None:
 
 
 _BROKEN: dict[str, tuple[str | bytes, str]] = {
-    "empty": ("", "it is no JSON"),
-    "not JSON": ("{", "it is no JSON"),
-    "not UTF-8": (b"\xff\xfe", "it is no JSON"),
+    "empty": ("", "it is not JSON"),
+    "not JSON": ("{", "it is not JSON"),
+    "not UTF-8": (b"\xff\xfe", "it is not JSON"),
     "no object": ("[]", "vm.json: must be an object"),
-    "nested too deeply": ("[" * 100_000, "it is no JSON"),
+    "nested too deeply": ("[" * 100_000, "it is not JSON"),
     "a key is missing": ("{}", "vm.json: uuid: missing"),
     "a wrong type": (_json(vcpu="two"), "vm.json: vcpu: "),
     "a wrong type inside": (_json(disks=[{"name": "os", "file": "disk/os", "size": "x"}]), "vm.json: disks.0.size: "),
     "an unknown key": (_json(colour="red"), "vm.json: colour: unknown key"),
     "a path that leaves": (_json(disks=[{"name": "o", "file": "../o", "size": 1}]), "leaves the VM's folder"),
     "newer": (_json(version=4, novel=True), "vm.json has schema 4, made by a newer virshle; this one reads up to 3"),
-    "another's": (_json(uuid=str(uuid_of("other"))), f"vm.json is of another VM: {uuid_of('other')}"),
+    "another's": (_json(uuid=str(uuid_of("other"))), f"vm.json belongs to another VM: {uuid_of('other')}"),
     "huge": (" " * (LARGEST + 1), "too large"),
 }
 
@@ -93,7 +93,7 @@ _ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "No such file"),
     "a symlink": (_elsewhere, "symbolic link"),
     "a dangling symlink": (lambda path: path.symlink_to("/nowhere"), "symbolic link"),
-    "a pipe": (os.mkfifo, "it is no JSON"),
+    "a pipe": (os.mkfifo, "it is not JSON"),
     "a folder": (Path.mkdir, "Is a directory"),
     "a socket": (_socket, "No such device"),
 }

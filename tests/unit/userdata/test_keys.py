@@ -42,7 +42,7 @@ def test_the_key_of_every_vm_is_never_undone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "AAAA", "ssh-rsa A\nssh-rsa B\n"])
 def test_what_is_no_public_key_is_refused(text: str, tmp_path: Path) -> None:
     Path(f"{key_file(tmp_path)}.pub").write_text(text)
-    with pytest.raises(HostError, match="is no ssh public key"):
+    with pytest.raises(HostError, match="is not an ssh public key"):
         read_key(tmp_path)
 
 
@@ -50,7 +50,7 @@ def test_a_missing_key_is_told_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(HostError) as caught:
         read_key(tmp_path)
     assert "cannot read virshle's own ssh key" in told(caught.value)
-    assert "to have a new one made" in told(caught.value)
+    assert "and virshle makes a new key" in told(caught.value)
 
 
 @pytest.fixture

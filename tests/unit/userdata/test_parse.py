@@ -86,7 +86,7 @@ def test_problems_are_told_by_their_keys(text: str, lines: list[str], file: Path
 @pytest.mark.parametrize("content", [b"[[user]\n", b'x = "\xff"\n'])
 def test_what_is_no_toml_is_told(content: bytes, file: Path) -> None:
     file.write_bytes(content)
-    with pytest.raises(ConfigError, match="is no valid TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         read_user_data([file])
 
 
@@ -137,12 +137,12 @@ def test_users_and_a_cloud_config_go_together_and_two_of_a_kind_do_not(file: Pat
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("#cloud-config\n", "nothing but comments"),
-        ("#cloud-config\n# x\n\n", "nothing but comments"),
+        ("#cloud-config\n", "it has only comments"),
+        ("#cloud-config\n# x\n\n", "it has only comments"),
         ("#cloud-config\na: \0\n", "a NUL"),
         ("#cloud-config\na: " + "é" * (LONGEST_CLOUD_CONFIG // 2), "too long"),
-        ("# cloud-config\na: 1\n", "no valid TOML"),
-        ("#!/bin/sh\necho hello\n", "no valid TOML"),
+        ("# cloud-config\na: 1\n", "not valid TOML"),
+        ("#!/bin/sh\necho hello\n", "not valid TOML"),
     ],
     ids=["empty", "comments", "nul", "long", "another first line", "a script"],
 )

@@ -95,4 +95,6 @@ def test_without_any_it_is_told_of_both(host: FakeHost) -> None:
     for act in (lambda: check_hypervisor("auto", None), lambda: choose(make_vm(), None)):
         with pytest.raises(ConfigError, match=f"{QEMU} is not on this machine") as caught:
             act()
-        assert caught.value.details == ["nor can cloud-hypervisor run it: cloud-hypervisor is not on this machine"]
+        assert caught.value.details == [
+            "cloud-hypervisor cannot run it either: cloud-hypervisor is not on this machine"
+        ]

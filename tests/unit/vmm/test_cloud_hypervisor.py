@@ -122,7 +122,7 @@ def test_what_it_lacks_is_told_with_its_remedy(lack: str, host: FakeHost) -> Non
         CH.choose(make_vm(), None)
     message, hint = {
         "program": ("cloud-hypervisor is not on this machine", "releases"),
-        "version": ("is v47.9, and v48.0 is the oldest that virshle drives", "releases"),
+        "version": ("is v47.9, and v48.0 is the oldest version that virshle supports", "releases"),
         "kvm": ("cloud-hypervisor needs KVM: /dev/kvm may not be opened", 'hypervisor = "qemu"'),
         "passt": ("passt is not on this machine", "install it"),
     }[lack]
@@ -267,7 +267,7 @@ def test_the_state_is_what_the_last_event_left(
 
 def test_a_vm_that_is_off_in_a_vmm_that_stays_says_how_to_boot_it(place: Place, asked: Asked) -> None:
     _write(place, _events(*BOOTED, *SHUT[:2]))
-    said = "its guest is off, and cloud-hypervisor stays; to boot it again: v start web"
+    said = "its guest is off, but cloud-hypervisor still runs; to boot it again: v start web"
     assert CH.state(place, CH_LAUNCH).about("web") == said
     _write(place, _events(*BOOTED))
     assert CH.state(place, CH_LAUNCH).about("web") == ""

@@ -197,6 +197,6 @@ def test_odd_paths_stay_paths(odd: str) -> None:
 @pytest.mark.parametrize("odd", IMPOSSIBLE)
 def test_a_path_that_would_become_another_is_refused(odd: str) -> None:
     for folders in ((f"/s/{odd}/vm/u", "/r/vm/u"), ("/s/vm/u", f"/r/{odd}/vm/u")):
-        with pytest.raises(ConfigError, match="no unit of systemd can have") as caught:
+        with pytest.raises(ConfigError, match="a unit of systemd cannot have") as caught:
             start_unit(_machine(*folders))
         assert "VIRSHLE_STATE_DIR" in caught.value.hint
