@@ -56,7 +56,7 @@ def test_a_dirty_flake_in_a_folder_of_a_repository_is_built_of_all_of_it(bare: H
     for number, reference in enumerate(("./flake/deep/er#image", "git+file:./flake?dir=deep/er#image")):
         configure(bare, reference)
         bare.v("create", "-t", "own", f"web-{number}")
-        info = json.loads(bare.v("info", f"web-{number}", "--format", "json").stdout)
+        (info,) = json.loads(bare.v("info", f"web-{number}", "--format", "json").stdout)
         assert info["origin"]["store_path"].endswith("-of-all")
         assert info["origin"]["pin"]["dirty"] is True
         assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"]
@@ -76,7 +76,7 @@ def test_a_folder_may_be_called_anything(bare: Host, flake: Path, name: str, kin
     where = f"./{name}/a b" if kind == "folder of a repository" else f"./{name}"
     configure(bare, json.dumps(f"{where}#image")[1:-1])
     bare.v("create", "-t", "own", "web")
-    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    (info,) = json.loads(bare.v("info", "web", "--format", "json").stdout)
     assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"]
     assert (info["origin"]["pin"].get("revision") is None) == (kind == "folder")
 
@@ -155,7 +155,6 @@ def test_what_no_flake_built_is_built_by_its_derivation_again(host: Host, name: 
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [
-        ("./nowhere#image", ("nowhere", "No such file")),
         ("./flake#imgae", ("imgae", "nix flake show")),
         ("./flake#nixosConfigurations.bare", ("virshleImage", "nixosModules.guest")),
         ("./flake#nixosConfigurations.wrong", ("A definition for option `x' is not of type `string'",)),
@@ -176,6 +175,13 @@ def test_a_flake_that_cannot_be_built_is_told_as_nix_said_it(
         assert part in said
     assert bare.ls() == []
     assert not (bare.state / "image" / "own" / "result").is_symlink()
+
+
+def test_a_flake_that_is_not_there_is_told_before_nix_is_asked(bare: Host) -> None:
+    configure(bare, "./nowhere#image")
+    said = bare.v("create", "-t", "own", code=4).stderr
+    assert f"there is no flake {bare.folder / 'nowhere'}" in said
+    assert bare.ls() == []
 
 
 def test_without_network_what_mends_it_is_told(bare: Host, flake: Path) -> None:

@@ -72,7 +72,7 @@ class Ended:
 
 
 def ended(unit: str, folder: Path) -> Ended | None:
-    """None if systemd does not know or does not answer, if the process ended well, or if it is a unit of another VM. Any
+    """None if systemd does not know or does not answer, if the process ended well, or if it is another VM's unit. Any
     user may ask."""
     if find_program("systemctl") is None:
         return None

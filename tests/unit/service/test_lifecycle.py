@@ -205,7 +205,7 @@ def test_a_guest_that_stands_still_at_a_full_disk_is_not_to_be_cut(web: Entry, n
     guest.power_button = lambda: setattr(guest, "status", "io-error")
     with pytest.raises(TimedOutError) as caught:
         stop(node, web, timeout=0.05)
-    said = "web did not power off: QEMU stopped it at a disk of the host that is full or fails"
+    said = "web did not power off: QEMU paused it: a disk of the host is full or fails"
     assert (caught.value.message, caught.value.hint) == (said, "make room (df -h), then: v resume web")
     assert node.process(web.uuid) is not None
 

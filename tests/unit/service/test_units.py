@@ -140,7 +140,7 @@ def test_a_systemd_that_hangs_keeps_no_list_from_its_end(systemd: None, web: Ent
     start(node, web)
     _crash(web, host)
     host.answers["systemctl"] = hang
-    assert row(node, web).problem == "its VMM died and said nothing"
+    assert row(node, web).problem == "its VMM died and wrote no message"
 
 
 def test_a_unit_that_runs_for_another_is_not_taken(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
