@@ -1,3 +1,3 @@
-"""virshle: VMs from templates, on bare VMM processes. See docs/ for how it is made."""
+"""virshle: VMs from templates, each one VMM process. docs/ explains how it works."""
 
 __version__ = "0.1.0"

@@ -1,14 +1,14 @@
-"""Every error a user can meet, with its exit code.
+"""All errors that a user can get, with their exit codes.
 
 VirshleError             1  unexpected
 ├── UsageError           2  the command line is wrong
 ├── ConfigError          3  the configuration, or something it needs, is wrong or missing
-├── NotFoundError        4  no such VM, template, image, ...
-├── ConflictError        5  taken, locked, or in a state that forbids it
+├── NotFoundError        4  there is no such VM, template, image, ...
+├── ConflictError        5  the thing is taken, locked, or in the wrong state
 ├── HostError            6  a host command or the VMM failed
 └── TimedOutError        8  a condition did not come true in time
 
-An error says what failed, why, and what to do next (`hint`).
+Each error says what failed, why, and what to do next (`hint`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 
 class VirshleError(Exception):
-    """`message`: what failed and why; `hint`: what to do next; `details`: lines shown under them."""
+    """`message`: what failed and why. `details`: lines that are shown under the message. `hint`: what to do next."""
 
     exit_code = 1
 
@@ -53,14 +53,14 @@ class TimedOutError(VirshleError):
 
 
 ALIKE = 0.6
-"""How much of two words must be the same, of 1, for one to be taken for a slip of the other: `vcpus` is `vcpu`, and
-`xxs` is not `nixos`."""
+"""How similar two words must be, from 0 to 1, so that one may be a typing error for the other: `vcpus` may mean `vcpu`,
+but `xxs` does not mean `nixos`."""
 
 
 def near(word: str, known: Iterable[str], *, alike: float = ALIKE) -> list[str]:
-    """The known words that look like this one, best first: most of their letters are the same, or all of them in
-    another order."""
-    import difflib  # only wanted when something went wrong
+    """The known words that look like `word`, the best first: most letters are the same, or all of them in another
+    order."""
+    import difflib  # only needed after an error
 
     names = sorted(set(known))
     folded = {name.casefold(): name for name in names}
@@ -71,7 +71,7 @@ def near(word: str, known: Iterable[str], *, alike: float = ALIKE) -> list[str]:
 
 
 def not_found(kind: str, word: str, known: Iterable[str], *, hint: str = "") -> NotFoundError:
-    """`no VM named 'wbe'`, with the near matches, or all that there are when they are few."""
+    """`no VM named 'wbe'`, with the words that look like it, or with all words if there are few."""
     names = sorted(set(known))
     close = near(word, names)
     if close:

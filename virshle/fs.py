@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from virshle.errors import ConfigError, ConflictError, HostError, VirshleError
 
@@ -161,7 +162,7 @@ class Lock:
                 if waited >= patience:
                     raise ConflictError(
                         f"{self.folder} is locked: another virshle, or a command that it started, works on it",
-                        hint=f"wait until it ends; `fuser -v {self.folder}` shows the process",
+                        hint=f"wait until it ends; `fuser -v {quote(str(self.folder))}` shows the process",
                     ) from None
             time.sleep(0.02)
 

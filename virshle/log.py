@@ -1,7 +1,7 @@
-"""What is told on stderr: notes, warnings, and every host command as `set -x` would show it.
+"""Messages on stderr: notes, warnings, and every host command as `set -x` would show it.
 
-Levels, as counted by -v: 1 what is being done, 2 why each step is made, 3 every command and VMM call,
-4 what they printed. Nothing here goes to stdout: that is for data.
+Each -v adds a level: 1 what is being done, 2 why each step is done, 3 every command and VMM call, 4 their output.
+Nothing goes to stdout, which is for data.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 _level = 0
@@ -26,19 +27,21 @@ def level() -> int:
 
 
 def drawn(stream: TextIO) -> bool:
-    """Whether it is a terminal that understands more than text: a cursor that moves, bold letters."""
+    """True if it is a terminal that can do more than plain text: move the cursor, show bold letters."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def coloured(stream: TextIO) -> bool:
-    """https://no-color.org: NO_COLOR counts where it is not empty."""
+    """True if colours may be used. https://no-color.org: NO_COLOR counts if it is not empty."""
     return drawn(stream) and not os.environ.get("NO_COLOR")
 
 
 def _say(text: str, style: str) -> None:
     if coloured(sys.stderr):
         text = f"\x1b[{style}m{text}\x1b[0m"
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    # The work goes on where nobody can be told of it.
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def info(text: str) -> None:
@@ -60,7 +63,7 @@ def command(shell: str) -> None:
 
 
 def output(text: str) -> None:
-    """What a command printed (-vvvv)."""
+    """The output of a command (-vvvv)."""
     if _level >= 4 and text.strip():
         _say("  " + printable(text.rstrip()).replace("\n", "\n  "), "2")
 
@@ -71,7 +74,7 @@ def note(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """A problem that stops nothing; said once per process."""
+    """A problem that does not stop the command. Each warning is shown once per process."""
     if text not in _warned:
         _warned.add(text)
         _say(f"warning: {printable(text)}", "33")
@@ -79,26 +82,27 @@ def warn(text: str) -> None:
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""And what is no character at all, but a byte of a path that is not UTF-8."""
+"""Control characters, and the surrogates that Python makes from bytes of a path that are not UTF-8. The first pattern
+leaves newlines and tabs out."""
 
 
 def one_line(text: str) -> str:
-    """The same, and a name of several lines is none of several lines."""
+    """As `printable`, with newlines and tabs made visible too: the result is one line."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def pasteable(shell: str, *, lines: bool = True) -> str:
-    """A shell's line whose control characters are visible, and which still is that line: they can only be in single
-    quotes (`shlex.quote`), beside which bash, zsh and ksh have $'...'. `lines`: may be of several lines."""
+    """Makes the control characters of a shell command visible without changing its meaning. They can only be in single
+    quotes (`shlex.quote`), next to which bash, zsh and ksh can have $'...'. `lines`: newlines may stay."""
     return (_CONTROL if lines else _LINES).sub(_quoted, shell)
 
 
 def _quoted(hit: re.Match[str]) -> str:
     code = ord(hit[0])
-    # Of a byte that is no UTF-8 Python makes U+DC00 and its value (PEP 383).
+    # Python decodes a byte that is not UTF-8 as U+DC00 plus its value (PEP 383).
     return f"'$'\\u{code:04x}''" if 0x7F < code < 0x100 else f"'$'\\x{code & 0xFF:02x}''"
 
 
 def printable(text: str) -> str:
-    """Control characters made visible, so that a name or a log line cannot drive the terminal."""
+    """Makes control characters visible, so that a name or a line of a log cannot control the terminal."""
     return _CONTROL.sub(lambda hit: f"\\x{ord(hit[0]) & 0xFF:02x}", text)

@@ -1,7 +1,7 @@
 {
   description = "A machine of mine, tested by CI";
 
-  # Whence you have this template. A name in your registry does for older Nix; what the name stands for, for any.
+  # Where this template came from. Older Nix finds this name in your registry; any Nix accepts the full reference.
   inputs.virshle.url = "flake:virshle";
   inputs.nixpkgs.follows = "virshle/nixpkgs";
 

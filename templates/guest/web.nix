@@ -1,4 +1,4 @@
-# Any NixOS configuration. Disk, kernel, network, ssh and keys are the guest module's; its own options are
+# Any NixOS configuration. The guest module sets disk, kernel, network, ssh and keys; its own options are
 # virshle.guest.*.
 {
   system.stateVersion = "26.05";

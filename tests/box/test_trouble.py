@@ -30,7 +30,7 @@ def test_a_cloud_hypervisor_that_is_too_old_or_something_else(box: Box, version:
     box.write(program, f"#!/bin/sh\necho '{version}'\n", 0o755)
     try:
         assert says in box.v("create", "-t", "alone", "web", code=3).stderr
-        assert "takes QEMU" in box.v("doctor").stdout
+        assert "uses QEMU" in box.v("doctor").stdout
     finally:
         box.run(["rm", program])
 

@@ -61,7 +61,7 @@ def test_of_a_vm_that_runs_nothing_is_harmed_whatever_was_renamed_or_lost(host: 
     (folder / "launch.json").unlink()
     assert next(row for row in host.ls() if row["name"] == "web") == shown
     assert host.v("ssh", "web", "echo", "in").stdout == "in\n"
-    run = json.loads(host.v("info", "web", "--format", "json").stdout)["run"]
+    run = json.loads(host.v("info", "web", "--format", "json").stdout)[0]["run"]
     assert (run["pid"], run["hypervisor"], run.get("unit")) == (pid, "qemu", None)
 
     (folder / "vm.json").write_text("{")

@@ -3,96 +3,19 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.host.flakes import SCRIPT, configure, git, realised, rebuilt, record, row, write_flake
+from tests.host.flakes import flake as flake
+from tests.host.flakes import repository as repository
 from tests.host.host import Host
 from virshle.model.arch import host_arch
 
 pytestmark = pytest.mark.nix
-
-SCRIPT = "/bin/dd if=/dev/zero of=$out bs=1048576 count={size}"
-FLAKE = """{{ outputs = {{ self }}: {{
-  image = derivation {{ name = "x"; builder = "/bin/sh"; system = "{system}"; args = [ "-c" "{script}" ]; }};
-  nixosConfigurations.web.config.system.build.virshleImage = self.image;
-  nixosConfigurations.wrong.config.system.build.virshleImage =
-    throw "A definition for option `x' is not of type `string'. Definition values:\\n- In `y.nix': 1";
-  nixosConfigurations.bare.config.system.build = {{ }};
-  packages.{system}.image-nixos = self.image;
-}}; }}
-"""
-
-
-def write_flake(folder: Path, size: int = 1, script: str = SCRIPT) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / "flake.nix").write_text(FLAKE.format(script=script.format(size=size), system=host_arch().nix))
-
-
-def git(folder: Path, *words: str) -> str:
-    who = ("-c", "user.name=x", "-c", "user.email=x@localhost")
-    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@pytest.fixture
-def flake(bare: Host) -> Path:
-    """A folder beside the configuration, which names its image `own`."""
-    folder = bare.folder / "flake"
-    write_flake(folder)
-    configure(bare, "./flake#image")
-    bare.env["NIX_CONFIG"] = "sandbox = false\nsubstituters ="
-    return folder
-
-
-def configure(host: Host, reference: str) -> None:
-    host.configure(
-        f'[[image]]\nname = "own"\nnix = "{reference}"\n'
-        '[[template.vm]]\nname = "own"\n[[template.vm.disk]]\nname = "os"\nimage = "own"\n'
-    )
-
-
-@pytest.fixture
-def repository(flake: Path) -> Path:
-    if shutil.which("git") is None:
-        pytest.skip("SKIPPED LOUDLY: git is not here")
-    git(flake, "init", "-q")
-    git(flake, "add", ".")
-    git(flake, "commit", "-qm", "one")
-    return flake
-
-
-def record(host: Host, name: str = "own") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((host.state / "image" / name / "image.json").read_text())
-    return found
-
-
-def row(host: Host, *more: str) -> dict[str, Any]:
-    rows = json.loads(host.v("image", "ls", "--format", "json", *more).stdout)
-    found: dict[str, Any] = next(row for row in rows if row["name"] == "own")
-    return found
-
-
-def rebuilt(host: Host, line: str) -> str:
-    """The store path that the line of `v info` gives."""
-    program, verb, *words = shlex.split(line)
-    if program == "nix-store":
-        return realised(host, line)
-    nix = [program, "--extra-experimental-features", "nix-command flakes", verb, "--no-link", "--json"]
-    # Root's nix wants the group nixbld unless told otherwise.
-    env = host.environment() | {"NIX_CONFIG": host.env["NIX_CONFIG"] + "\nbuild-users-group ="}
-    done = subprocess.run([*nix, *words], env=env, check=True, capture_output=True, text=True)
-    return str(json.loads(done.stdout)[0]["outputs"]["out"])
-
-
-def realised(host: Host, line: str) -> str:
-    env = host.environment() | {"NIX_CONFIG": "sandbox = false\nsubstituters =\nbuild-users-group ="}
-    done = subprocess.run(shlex.split(line), env=env, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 @pytest.mark.heart
@@ -133,7 +56,7 @@ def test_a_dirty_flake_in_a_folder_of_a_repository_is_built_of_all_of_it(bare: H
     for number, reference in enumerate(("./flake/deep/er#image", "git+file:./flake?dir=deep/er#image")):
         configure(bare, reference)
         bare.v("create", "-t", "own", f"web-{number}")
-        info = json.loads(bare.v("info", f"web-{number}", "--format", "json").stdout)
+        (info,) = json.loads(bare.v("info", f"web-{number}", "--format", "json").stdout)
         assert info["origin"]["store_path"].endswith("-of-all")
         assert info["origin"]["pin"]["dirty"] is True
         assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"]
@@ -153,7 +76,7 @@ def test_a_folder_may_be_called_anything(bare: Host, flake: Path, name: str, kin
     where = f"./{name}/a b" if kind == "folder of a repository" else f"./{name}"
     configure(bare, json.dumps(f"{where}#image")[1:-1])
     bare.v("create", "-t", "own", "web")
-    info = json.loads(bare.v("info", "web", "--format", "json").stdout)
+    (info,) = json.loads(bare.v("info", "web", "--format", "json").stdout)
     assert rebuilt(bare, info["rebuild"]) == info["origin"]["store_path"]
     assert (info["origin"]["pin"].get("revision") is None) == (kind == "folder")
 
@@ -232,7 +155,6 @@ def test_what_no_flake_built_is_built_by_its_derivation_again(host: Host, name: 
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [
-        ("./nowhere#image", ("nowhere", "No such file")),
         ("./flake#imgae", ("imgae", "nix flake show")),
         ("./flake#nixosConfigurations.bare", ("virshleImage", "nixosModules.guest")),
         ("./flake#nixosConfigurations.wrong", ("A definition for option `x' is not of type `string'",)),
@@ -253,6 +175,13 @@ def test_a_flake_that_cannot_be_built_is_told_as_nix_said_it(
         assert part in said
     assert bare.ls() == []
     assert not (bare.state / "image" / "own" / "result").is_symlink()
+
+
+def test_a_flake_that_is_not_there_is_told_before_nix_is_asked(bare: Host) -> None:
+    configure(bare, "./nowhere#image")
+    said = bare.v("create", "-t", "own", code=4).stderr
+    assert f"there is no flake {bare.folder / 'nowhere'}" in said
+    assert bare.ls() == []
 
 
 def test_without_network_what_mends_it_is_told(bare: Host, flake: Path) -> None:
@@ -293,18 +222,6 @@ def test_a_qcow2_image_is_refused_with_what_to_set(bare: Host, flake: Path) -> N
     said = bare.v("create", "-t", "own", code=3).stderr
     assert "nixos.qcow2" in said
     assert 'image.format = "raw"' in said
-
-
-def test_a_store_path_that_vanished_is_built_again(bare: Host, flake: Path) -> None:
-    bare.v("image", "build", "own")
-    path = record(bare)["store_path"]
-    link = bare.state / "image" / "own" / "result"
-    # As if it had been collected: only nix may delete in its store.
-    link.unlink()
-    link.symlink_to("/nix/store/00000000000000000000000000000000-gone")
-    assert row(bare)["built"] is False
-    bare.v("create", "-t", "own", "web")
-    assert str(link.readlink()) == path
 
 
 def test_a_full_disk_is_told_with_what_frees_it(bare: Host, flake: Path, small_disk: Callable[[str], Path]) -> None:
@@ -350,92 +267,6 @@ def test_what_has_no_output_out_is_not_taken_for_what_was_built_before(bare: Hos
     configure(bare, "./flake#two.out")
     bare.v("create", "-t", "own", "web")
     assert row(bare)["virtual"] == 3 * 2**20
-
-
-def collected(host: Host) -> None:
-    collect = ["nix-store", "--option", "build-users-group", "", "--gc"]
-    subprocess.run(collect, env=host.environment(), check=True, capture_output=True)
-
-
-@pytest.fixture
-def private(bare: Host, flake: Path) -> Host:
-    """With a store of its own, from which may be deleted."""
-    bare.env |= {
-        f"NIX_{name}_DIR": str(bare.folder / "nix" / folder)
-        for name, folder in {"STORE": "store", "STATE": "var", "LOG": "log", "CONF": "etc"}.items()
-    }
-    return bare
-
-
-def test_what_was_garbage_collected_is_built_again(private: Host) -> None:
-    private.v("create", "-t", "own", "web")
-    path = Path(record(private)["store_path"])
-    collected(private)
-    assert path.exists(), "the link is a root"
-    for root in (private.folder / "nix/var/gcroots/auto").iterdir():
-        root.unlink()
-    collected(private)
-    assert not path.exists()
-    assert row(private)["built"] is False
-    assert private.ls()[0]["state"] == "stopped"
-    private.v("create", "-t", "own", "db")
-    assert path.exists()
-
-
-def test_what_was_built_is_kept_on_when_the_state_folder_was_moved(private: Host) -> None:
-    private.v("create", "-t", "own", "web")
-    path = Path(record(private)["store_path"])
-    assert "image own" not in private.v("doctor", code=None).stdout
-    private.state.rename(private.folder / "moved")
-    private.env["VIRSHLE_STATE_DIR"] = str(private.folder / "moved")
-    said = private.v("doctor", code=None).stdout
-    (line,) = [line for line in said.splitlines() if "--add-root" in line]
-    assert "image own" in said
-    private.v("create", "-t", "own", "db")
-    assert "image own" not in private.v("doctor", code=None).stdout
-    collected(private)
-    assert path.exists()
-    # And by the line that the doctor gave.
-    for root in (private.folder / "nix/var/gcroots/auto").iterdir():
-        root.unlink()
-    words = shlex.split(line[line.index("nix-store") :])
-    env = private.environment() | {"NIX_CONFIG": "build-users-group ="}
-    subprocess.run(words, env=env, check=True, capture_output=True)
-    collected(private)
-    assert path.exists()
-
-
-def test_what_a_refused_build_gave_is_not_kept(private: Host, flake: Path) -> None:
-    file, empty = flake / "flake.nix", "/bin/mkdir $out $dev"
-    write_flake(flake, script=empty)
-    file.write_text(file.read_text().replace('name = "x";', 'name = "bad"; outputs = [ "out" "dev" ];', 1))
-    for earlier in (False, True):
-        if earlier:
-            good = file.read_text()
-            write_flake(flake)
-            private.v("create", "-t", "own", "web")
-            file.write_text(good)
-        private.v("image", "build", "own", code=3)
-        links = {
-            path.name: str(path.readlink()) for path in (private.state / "image/own").iterdir() if path.is_symlink()
-        }
-        assert links == ({"result": record(private)["store_path"]} if earlier else {})
-        collected(private)
-        assert [path.name for path in (private.folder / "nix/store").glob("*-bad*") if path.suffix != ".drv"] == []
-    assert row(private)["built"] is True
-
-
-def test_what_somebody_deleted_in_the_store_is_told_with_what_makes_it_again(private: Host) -> None:
-    private.v("image", "build", "own")
-    path = Path(record(private)["store_path"])
-    path.unlink()
-    said = private.v("create", "-t", "own", code=6).stderr
-    assert f"{path} is not there, though nix takes it to be" in said
-    (line,) = [line for line in said.splitlines() if "nix-store --repair-path" in line]
-    mend = shlex.split(line.partition("again: ")[2].partition(";")[0])
-    env = private.environment() | {"NIX_CONFIG": private.env["NIX_CONFIG"] + "\nbuild-users-group ="}
-    subprocess.run(mend, env=env, check=True, capture_output=True)
-    private.v("create", "-t", "own", "web")
 
 
 @pytest.mark.parametrize("word", ["--impure", "-f"])

@@ -161,10 +161,10 @@ def test_a_nix_whose_features_are_off_builds_all_the_same(bare: Host) -> None:
 def test_gc_lets_go_of_what_no_template_names(bare: Host) -> None:
     image_of(bare, "/bin/dd if=/dev/zero of=$out bs=1048576 count=1")
     bare.v("create", "-t", "own", "web")
-    assert "nothing to let go of" in bare.v("image", "gc").stderr
+    assert "no image to release" in bare.v("image", "gc").stderr
     bare.config.write_text("")
     said = bare.v("image", "gc").stderr
-    assert "nothing to let go of" in said
+    assert "no image to release" in said
     assert "kept own" in said
     assert "web" in said
     assert bare.folders("image") == {"own"}, "`v script web` copies its disk"
@@ -184,12 +184,13 @@ def test_gc_keeps_what_another_project_names(bare: Host) -> None:
     bare.env["VIRSHLE_CONFIG"] = str(bare.folder / "other.toml")
     (bare.folder / "other.toml").write_text("")
     for words in (["--dry-run"], []):
-        assert f"kept own, which no template names here: {mine} names it" in bare.v("image", "gc", *words).stderr
-    assert "is another project's too" in bare.v("image", "delete", "own", code=5).stderr
+        kept = f"kept own, which no template of this configuration names: {mine} names it"
+        assert kept in bare.v("image", "gc", *words).stderr
+    assert "another project uses image 'own' too" in bare.v("image", "delete", "own", code=5).stderr
     assert bare.folders("image") == {"own"}
     mine.unlink()
     assert f"forget a configuration that is gone: {mine}" in bare.v("image", "gc", "--dry-run").stdout
-    assert "let go of own" in bare.v("image", "gc").stderr
+    assert "released own" in bare.v("image", "gc").stderr
     assert (bare.folders("image"), bare.folders("config")) == (set(), set())
 
 
@@ -231,4 +232,4 @@ def test_two_builds_at_once_build_one_after_the_other(bare: Host) -> None:
     both = [subprocess.Popen(argv, env=bare.environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=LONG)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert ["waiting for whoever works on" in one for one in said].count(True) == 1
+    assert ["waiting for another process that works on" in one for one in said].count(True) == 1

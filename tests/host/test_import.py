@@ -76,12 +76,12 @@ def test_it_is_sparse_listed_and_named_by_a_template_without_more(bare: Host, ki
 
 def test_it_stays_until_it_is_deleted(bare: Host) -> None:
     bare.v("image", "import", str(raw_disk(bare.folder / "x.raw")), "--name", "web")
-    assert "nothing to let go of" in bare.v("image", "gc").stderr
+    assert "no image to release" in bare.v("image", "gc").stderr
     bare.configure(TEMPLATE.format("web"))
     bare.v("create", "-t", "web", "one")
     assert "named by template web" in bare.v("image", "delete", "web", code=5).stderr
     bare.config.write_text("")
-    assert "VMs were made of image 'web': one" in bare.v("image", "delete", "web", code=5).stderr
+    assert "VMs were created from image 'web': one" in bare.v("image", "delete", "web", code=5).stderr
     assert "mv -T" in bare.v("image", "delete", "--force", "--dry-run", "web").stdout
     bare.v("image", "delete", "--force", "web")
     nothing_half(bare)

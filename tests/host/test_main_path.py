@@ -164,6 +164,25 @@ def test_users_may_enter_tiny_by_their_keys(host: Host, tmp_path: Path) -> None:
         host.v("start", "web", "--wait")
 
 
+_SEEN = "ls -A /root; ls -ld /root /root/.ssh /etc/passwd | awk '{ print $1, $3 }'; md5sum /etc/passwd"
+
+
+def test_no_user_of_tiny_makes_root_write_through_a_link_in_a_home(host: Host, tmp_path: Path) -> None:
+    data = tmp_path / "user-data.toml"
+    data.write_text('[[user]]\nname = "anon"\n')
+    host.v("create", "-t", "tiny", "web", "-u", str(data), "--start", "--wait")
+    before = host.v("ssh", "web", _SEEN).stdout
+    for trap in (
+        "rm -rf .ssh && ln -s /root .ssh",
+        "ln -sf /root .ssh/authorized_keys && ln /etc/passwd .ssh/new; ls .ssh",
+    ):
+        host.v("ssh", "-l", "anon", "web", trap)
+        host.v("stop", "web")
+        host.v("start", "web", "--wait")
+        assert host.v("ssh", "web", _SEEN).stdout == before
+        assert host.v("ssh", "-l", "anon", "web", "whoami").stdout == "anon\n"
+
+
 def test_a_cloud_config_is_refused_where_nothing_would_read_it(host: Host, tmp_path: Path) -> None:
     data = tmp_path / "cloud.yaml"
     data.write_text("#cloud-config\npackages: [nginx]\n")

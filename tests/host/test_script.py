@@ -97,7 +97,7 @@ def test_a_name_that_is_another_vms_is_not_taken(host: Host) -> None:
     before = host.folders()
     done = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
     assert done.returncode == 5
-    assert "is another VM's" in done.stderr
+    assert "belongs to another VM" in done.stderr
     assert host.folders() == before
 
 

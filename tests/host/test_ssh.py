@@ -54,6 +54,12 @@ def test_no_configuration_of_ssh_leads_into_another_machine(host: Host) -> None:
         for name in ("a", "b", "a"):
             done = v_with_config(host, config, "ssh", name, "hostname")
             assert (done.returncode, done.stdout, done.stderr) == (0, f"{name}\n", ""), config
+    # Nor do options of the caller's.
+    shared = ("ControlMaster=auto", f"ControlPath={host.folder}/cm-%r@%h", "ControlPersist=60")
+    for given in (shared, ("ProxyJump=nowhere.invalid",), ("ProxyCommand=false",)):
+        for name in ("a", "b"):
+            options = [word for one in given for word in ("-o", one)]
+            assert host.v("ssh", *options, name, "hostname").stdout == f"{name}\n", given
     file = host.folder / "it is"
     file.write_text("mine\n")
     words = ("--in", str(file), "--out", f"back:{host.folder}/back", "--", "cp 'it is' back; hostname")

@@ -176,7 +176,7 @@ def test_disk_path_that_leaves_its_folder(bare: Host) -> None:
     path.write_text(json.dumps(whole))
     (path.parent / "disk" / "os").unlink()
     (path.parent / "disk" / "os").symlink_to(victim)
-    assert "no regular file" in refused(bare, 5, "start", "web")
+    assert "is not a regular file" in refused(bare, 5, "start", "web")
     bare.v("delete", "web")
     assert victim.read_text() == "mine"
 
@@ -306,11 +306,13 @@ def test_record_that_is_lost_or_wrong_while_it_runs(bare: Host) -> None:
 
 
 def test_runtime_folder_that_went_while_it_runs(bare: Host) -> None:
-    """As an ordinary user's does at a logout."""
+    """As an ordinary user's did at a logout. Another folder in the environment is no matter: the run's is noted."""
     one_image(bare)
     bare.v("create", "-t", "plain", "web")
     bare.v("start", "web")
     bare.env["VIRSHLE_RUN_DIR"] = str(bare.folder / "r2")
+    assert bare.ls()[0]["state"] == "running"
+    shutil.rmtree(bare.folder / "r")
     assert bare.ls()[0]["state"] == "unknown"
     assert "is running" in refused(bare, 5, "delete", "web")
     assert "is running already" in bare.v("start", "web").stderr

@@ -204,6 +204,17 @@ def test_a_launch_is_undone_by_its_own_token_alone(vm: Script) -> None:
     wait_until(_gone(vm))
 
 
+def test_nor_does_its_undo_believe_a_pid_of_a_process_without_the_record(vm: Script) -> None:
+    """Root ends it, and the VMM's user may write what it likes into the record."""
+    vm.begin()
+    with subprocess.Popen(["sleep", "600"]) as other:
+        vm.place.record.write_text(f"{other.pid} boot {vm.token}\n")
+        assert run(kill_launched(vm.place.record, vm.token)).code == 1
+        assert other.poll() is None
+        other.kill()
+    assert running(vm.place.record) is not None
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 def test_when_the_power_is_cut_it_is_gone(deaf: bool, vm: Script) -> None:
     listens = vm.place.run / "listens"

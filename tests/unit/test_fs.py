@@ -83,12 +83,14 @@ def test_a_symlink_is_replaced_and_its_target_is_left_alone(tmp_path: Path) -> N
 
 
 def test_a_lock_excludes_another(tmp_path: Path) -> None:
-    with Lock(tmp_path):
-        assert try_lock(tmp_path) is None
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    with Lock(folder):
+        assert try_lock(folder) is None
         with pytest.raises(ConflictError, match="is locked") as caught:
-            Lock(tmp_path, patience=0)
-        assert "fuser" in caught.value.hint
-    free = try_lock(tmp_path)
+            Lock(folder, patience=0)
+        assert f"`fuser -v '{folder}'`" in caught.value.hint
+    free = try_lock(folder)
     assert free is not None
     free.release()
 

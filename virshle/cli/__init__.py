@@ -1,1 +1,1 @@
-"""The command line: click, one file a noun. It prints and exits; what it prints comes from `virshle.service`."""
+"""The command line, made with click, one file per noun. It prints and exits; its data comes from `virshle.service`."""

@@ -1,6 +1,6 @@
-"""Words that complete: of VMs, templates, images, states and paths; each is for a parameter's `shell_complete`.
+"""Completion of VMs, templates, images, states, columns and paths. Each function is a `shell_complete` of a parameter.
 
-Imported by every command, and called for a key that somebody presses: nothing here may take long.
+Every command imports this file, and a shell calls it when the user presses a key: nothing here may take long.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STATE = _of(lambda: STATES)
 
 
 def columns_of(known: Iterable[str]) -> Complete:
-    """The last of several with commas between them."""
+    """Completes the last one of several columns, which commas separate."""
 
     def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
@@ -49,7 +49,7 @@ def columns_of(known: Iterable[str]) -> Complete:
 
 
 def path(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The shell knows how."""
+    """The shell itself completes paths."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]

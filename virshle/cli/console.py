@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 KEYBOARD, SCREEN = 0, 1
 _FORGET = b"\x1b[0m\x1b[?25h\x1b[?1047l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n"
-"""What a program of the guest's may have left in our terminal (xterm's ctlseqs): colours, no cursor, its own screen,
-the mouse, marks of a paste."""
+"""Resets what a program in the guest may have changed in our terminal (xterm's ctlseqs): colours, the hidden cursor,
+the second screen, reports of the mouse, marks around a paste."""
 
 
 def _key(_: click.Context, __: click.Parameter, value: str) -> bytes:
-    """`^]` is Ctrl-]: the character without its bits 5 and 6."""
+    """`^]` is Ctrl-]: the character with its bits 5 and 6 cleared."""
     if len(value) != 2 or value[0] != "^" or not "@" <= value[1].upper() <= "_":
-        raise click.BadParameter(f"{value!r} is not ^ and one of A-Z [ \\ ] ^ _")
+        raise click.BadParameter(f"{value!r} is not ^ followed by one of A-Z [ \\ ] ^ _")
     return bytes([ord(value[1].upper()) & 0x1F])
 
 
 @click.command(
     epilog="\b\nExamples:\n  v console web              Ctrl-] leaves it\n  v console web -e ^A        Ctrl-A leaves it"
-    "\n  v console web -r           only look"
+    "\n  v console web -r           look at it, and type nothing"
 )
 @click.argument("vm", shell_complete=VM)
-@click.option("-r", "--read-only", "reading", is_flag=True, help="Show it and send nothing.")
+@click.option("-r", "--read-only", "reading", is_flag=True, help="Show the console, and send nothing.")
 @click.option("-e", "--escape", "key", default="^]", show_default=True, callback=_key, help="The key that leaves it.")
 @with_node
 def console(vm: str, reading: bool, key: bytes, node: Node) -> None:
-    """Open a VM's console: its screen and keyboard, shared with all who have it open."""
+    """Open a VM's console: its screen and its keyboard. Several users can have it open at the same time."""
     from virshle.service.console import Console
 
     if not (os.isatty(KEYBOARD) and os.isatty(SCREEN)):
-        raise UsageError("a console needs a terminal", hint=f"show what it says: v logs {vm} -f")
+        raise UsageError("a console needs a terminal", hint=f"to read the console without one: v logs {vm} -f")
     with Console(node, node.store.find(vm), typing=not reading) as opened:
         click.echo(_banner(opened, key, reading), err=True)
         with _raw():
@@ -60,25 +60,25 @@ def console(vm: str, reading: bool, key: bytes, node: Node) -> None:
 def _banner(console: Console, key: bytes, reading: bool) -> str:
     size, others = os.get_terminal_size(KEYBOARD), console.others
     shared = f" with {others} other{'s' if others > 1 else ''}" if others > 0 else ""
-    told = f"attached to {console.name}{shared}{', read-only' if reading else ''}; Ctrl-{chr(key[0] | 0x40)} leaves it"
+    text = f"attached to {console.name}{shared}{', read-only' if reading else ''}; Ctrl-{chr(key[0] | 0x40)} leaves it"
     if console.paused:
-        told += f"\n{console.name} is paused, and answers nothing until it goes on: v resume {console.name}"
+        text += f"\n{console.name} is paused, and does not answer until you resume it: v resume {console.name}"
     if console.sized or reading:
-        return told
-    # A serial line carries none, and the guest takes it for 80 by 24.
-    return f"{told}\nto tell the guest the size of this window: stty rows {size.lines} cols {size.columns}"
+        return text
+    # A serial line does not carry the size, and the guest assumes 80 by 24.
+    return f"{text}\nto tell the guest the size of this window: stty rows {size.lines} cols {size.columns}"
 
 
 @contextmanager
 def _raw() -> Iterator[None]:
-    """Keys come one by one and unread by the terminal, as long as this lasts. Nothing waits for what was printed: a
-    terminal that is stopped would never let us go."""
+    """Sets the terminal to raw mode: each key comes at once, and the terminal itself acts on none. Nothing waits until
+    the output is written: on a stopped terminal that would never end."""
     before = termios.tcgetattr(KEYBOARD)
 
     def set_raw(*_: Any) -> None:
         tty.setraw(KEYBOARD, termios.TCSANOW)
 
-    # Who was stopped comes back to a terminal that the shell has reset.
+    # If the process was stopped and continues, the shell has reset the terminal.
     handler = signal.signal(signal.SIGCONT, set_raw)
     try:
         set_raw()
@@ -91,8 +91,8 @@ def _raw() -> Iterator[None]:
 
 
 def _relay(console: Console, key: bytes) -> bool:
-    """Between the terminal and the guest: whether it was left, or the VM has stopped. The guest is heard, and the key
-    that leaves is felt, also while the terminal takes no output."""
+    """Copies between the terminal and the guest. True if the user left the console, False if the VM has stopped. While
+    the terminal takes no output, the guest's output is still read, and the key that leaves still works."""
     screen = _own(SCREEN)
     unshown, size, active, leaving = b"", None, time.monotonic(), True
     try:
@@ -120,15 +120,15 @@ def _relay(console: Console, key: bytes) -> bool:
             unshown = _show(screen, unshown)
     finally:
         with suppress(OSError, termios.error):
-            if leaving:  # and what is said last must not wait until the terminal takes output
+            if leaving:  # the last output must not wait until the terminal takes output again
                 termios.tcflush(screen, termios.TCOFLUSH)
             _show(screen, _FORGET)
         os.close(screen)
 
 
 def _own(terminal: int) -> int:
-    """The same terminal, not to be waited for. Opened anew, for the flag would be the shell's as well, and stay with it
-    if we are killed; where that cannot be, it is waited for."""
+    """Opens the same terminal again, with O_NONBLOCK. On the descriptor that we have, the flag would hold for the shell
+    too, and would stay set if we are killed. If the terminal cannot be opened, the result is a copy that blocks."""
     try:
         return os.open(os.ttyname(terminal), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -136,7 +136,7 @@ def _own(terminal: int) -> int:
 
 
 def _show(screen: int, text: bytes) -> bytes:
-    """What is left of it, where the terminal took only a part."""
+    """Writes as much as the terminal takes, and returns the rest."""
     with suppress(BlockingIOError):
         return text[os.write(screen, text) :] if text else b""
     return text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from virshle.cli.complete import TEMPLATE
-from virshle.cli.lifecycle import start_all, told
+from virshle.cli.lifecycle import say, start_all
 from virshle.cli.options import SECONDS, Whole, changing, user_data_option
 from virshle.cli.output import print_names
 from virshle.errors import HostError, UsageError
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
-  v create -t tiny                      one, with a name made up for it
-  v create -t tiny web --start --wait   one, up and ready
+  v create -t tiny                      one VM, with a name that v chooses
+  v create -t tiny web --start --wait   one VM, started and ready
   v create -t tiny db -n 3              db-1, db-2 and db-3
-  v create -t tiny web --dry-run        every step, and nothing done
+  v create -t tiny web --dry-run        every step is shown, and nothing is done
 """
 
 
@@ -36,11 +36,11 @@ Examples:
     "--count",
     type=Whole(1, 1000),
     default=1,
-    help="How many; all or none, unless it is killed in its last moment.",
+    help="How many VMs. All are created or none, unless v is killed in its last moment.",
 )
 @user_data_option
-@click.option("--start", "begin", is_flag=True, help="Start what was created.")
-@click.option("--wait", is_flag=True, help="Return when it is ready; implies --start.")
+@click.option("--start", "begin", is_flag=True, help="Start the new VMs.")
+@click.option("--wait", is_flag=True, help="Wait until the new VMs are ready; implies --start.")
 @click.option("--timeout", type=SECONDS, default=120.0, help="Seconds that --wait waits at most.")
 @changing
 def create(
@@ -53,29 +53,30 @@ def create(
     timeout: float,
     node: Node,
 ) -> int:
-    """Create VMs from a template: disks cloned, nothing started unless asked."""
+    """Create VMs from a template. Their disks are clones of the template's images. The VMs are not started without
+    --start or --wait."""
     from virshle.service.create import Order
     from virshle.service.create import create as create_vms
 
     if name == "":
-        raise UsageError("the name is empty", hint="leave it out to have one made up")
+        raise UsageError("the name is empty", hint="leave the name out, and v chooses one")
     vms = create_vms(node, Order(template, name, count, user_data))
     if node.dry_run:
         if begin or wait:
             click.echo("# then, for each: the steps of `v start --dry-run VM`")
         return 0
-    names, unheard = [vm.name for vm in vms], None
+    names, unwritten = [vm.name for vm in vms], None
     try:
         print_names(names, "created")
     except (HostError, BrokenPipeError) as error:
-        unheard = error  # they are there all the same, and all that was asked for is done
+        unwritten = error  # the VMs exist all the same, so the rest of the work is done first
     for vm in vms:
-        told(f"created {vm.name} ({vm.id}) from {vm.template}")
+        say(f"created {vm.name} ({vm.id}) from {vm.template}")
     code = 0
     if begin or wait:
         code = start_all(node, [node.store.entry(vm.uuid) for vm in vms], wait=wait, timeout=timeout)
     else:
-        told("next: v start " + (" ".join(names) if len(names) < 4 else "--all"))
-    if unheard is not None:
-        raise unheard
+        say("next: v start " + (" ".join(names) if len(names) < 4 else "--all"))
+    if unwritten is not None:
+        raise unwritten
     return code

@@ -23,18 +23,18 @@ _COLUMNS = ("name", "ok", "found", "remedy", "area")
 @formatted(_COLUMNS)
 @with_node
 def doctor(form: str, columns: str | None, quiet: bool, node: Node) -> int:
-    """Check this host and its VMs: what works, what is missing or nobody's, and the line that mends it. Exit code 3 if
-    something must be mended."""
+    """Check this host and its VMs: what works, what is missing, and what is left over. Each problem is shown with the
+    command that fixes it. The exit code is 3 if something must be fixed."""
     from virshle.service.doctor import examine
 
     checks = examine(node)
     if form == "table" and columns is None and not quiet:
         for check in checks:
             mark = styled(sys.stdout, {"yes": "ok  ", "no": "BAD ", "limited": "note"}[check.ok], bold=check.ok == "no")
-            # Names of files may be in them, which anybody may have made.
+            # These texts may contain file names, which other users may have chosen.
             click.echo(f"{mark}  {log.one_line(check.name)}: {log.one_line(check.found)}")
             if check.remedy:
-                click.echo(f"      mend it: {log.pasteable(check.remedy, lines=False)}")
+                click.echo(f"      fix: {log.pasteable(check.remedy, lines=False)}")
     else:
         rows = [vars(check) for check in checks]
         print_rows(rows, form=form, columns=columns, default=_COLUMNS, known=_COLUMNS, quiet=quiet)

@@ -1,11 +1,11 @@
-"""A group of commands: the names by which each verb goes, and what is said of a word that is none."""
+"""A group of commands: the other names of some verbs, and the error for a word that is no command."""
 
 from __future__ import annotations
 
 import click
 
 _ALIASES = {"on": "start", "off": "stop", "remove": "delete", "rm": "delete", "list": "ls"}
-"""Verbs of the first virshle, and one everybody tries."""
+"""Verbs of the first virshle, and `rm`, which everybody tries."""
 
 
 class Group(click.Group):

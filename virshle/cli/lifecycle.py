@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from virshle.service.start import Started
 
 
-def told(text: str) -> None:
+def say(text: str) -> None:
     log.note(text)
 
 
 def targets(node: Node, selection: Selection, *, broken: bool = False) -> list[Entry]:
-    """Whom a verb is for. `broken`: also for those, where many are selected; else it is said which are left out."""
+    """The VMs that a verb works on. If many are selected, broken VMs are left out, with a note; not with `broken`."""
     from virshle.service.select import select
 
     entries = select(node, selection)
@@ -37,17 +37,17 @@ def targets(node: Node, selection: Selection, *, broken: bool = False) -> list[E
         return entries
     whole = [entry for entry in entries if entry.summary is not None]
     if left := ", ".join(entry.name for entry in entries if entry.summary is None):
-        told(f"broken, and left out: {left}")
+        say(f"broken VMs are left out: {left}")
     return whole
 
 
 def tell_if_none(selection: Selection, entries: Sequence[Entry]) -> None:
     if selection.bulk and not entries:
-        told("no VM matches: nothing to do")
+        say("no VM matches: nothing to do")
 
 
 _DESCRIPTORS = 8
-"""That may be open for each VM on which a verb works."""
+"""File descriptors that may be open for each VM that a verb works on."""
 
 
 class Named(Protocol):
@@ -59,7 +59,7 @@ T = TypeVar("T", bound=Named)
 
 
 def each(entries: Sequence[T], act: Callable[[T], None], *, together: bool = False) -> int:
-    """Acts on every VM or image, gives a reason for each failure, and the first failure's exit code at the end."""
+    """Acts on every VM or image and prints each failure. Returns the exit code of the first failure, or 0."""
     failures: list[VirshleError] = []
     bugs: list[Exception] = []
 
@@ -74,7 +74,7 @@ def each(entries: Sequence[T], act: Callable[[T], None], *, together: bool = Fal
 
     if together and len(entries) > 1:
         allow_locks(_DESCRIPTORS * len(entries))
-        # Daemon threads: Ctrl-C does not wait for guests that take their time.
+        # Daemon threads, so that Ctrl-C does not wait for slow guests.
         threads = [threading.Thread(target=attempt, args=(entry,), daemon=True) for entry in entries]
         for thread in threads:
             thread.start()
@@ -86,17 +86,17 @@ def each(entries: Sequence[T], act: Callable[[T], None], *, together: bool = Fal
     if bugs:
         raise bugs[0]
     if failures and len(entries) > 1:
-        told(f"{len(failures)} of {len(entries)} failed")
+        say(f"{len(failures)} of {len(entries)} failed")
     return failures[0].exit_code if failures else 0
 
 
 @click.command(epilog="\b\nExamples:\n  v start web --wait\n  v start --all\n  v start --state stopped")
 @selecting
-@click.option("--wait", is_flag=True, help="Return when the guest is ready.")
+@click.option("--wait", is_flag=True, help="Wait until the guests are ready.")
 @click.option("--timeout", type=SECONDS, default=120.0, help="Seconds that --wait waits at most.")
 @changing
 def start(selection: Selection, wait: bool, timeout: float, node: Node) -> int:
-    """Start VMs; one that runs is left as it is, and one that is paused goes on."""
+    """Start VMs. A VM that runs is left as it is; a VM that is paused is resumed."""
     entries = targets(node, selection)
     tell_if_none(selection, entries)
     return start_all(node, entries, wait=wait, timeout=timeout)
@@ -108,7 +108,7 @@ def _how(name: str, done: Started) -> str:
     if done.resumed:
         return f"resumed {name}, which was paused"
     if done.before.state == "unknown":
-        return f"{name} is running already, and its VMM does not say how it is: {done.before.why}"
+        return f"{name} is running already, but its VMM does not tell its state: {done.before.why}"
     return f"{name} is running already"
 
 
@@ -124,7 +124,7 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
     def begin(entry: Entry) -> None:
         done = start_vm(node, entry, listen=wait)
         if node.dry_run is None:
-            told(_how(entry.name, done))
+            say(_how(entry.name, done))
             if not done.already and (slow := emulated(done.launch)):
                 log.warn(f"VMs run by {slow}")
         started.append(entry)
@@ -135,7 +135,7 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
         done = known[entry.uuid]
         what = wait_ready(node, entry.whole(), timeout, listened=not done.already, launch=done.launch)
         if node.dry_run is None:
-            told(f"waited {time.monotonic() - began:.1f} s for {what}; next: v ssh {entry.name}")
+            say(f"waited {time.monotonic() - began:.1f} s for {what}; next: v ssh {entry.name}")
 
     code = each(entries, begin)
     if not wait:
@@ -146,11 +146,11 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
 
 @click.command(epilog="\b\nExamples:\n  v stop web\n  v stop --all\n  v stop --force --timeout 5 web")
 @selecting
-@click.option("--force", is_flag=True, help="Cut the power of a guest that does not power off in time.")
-@click.option("--timeout", type=SECONDS, default=30.0, help="Seconds a guest gets to power off.")
+@click.option("--force", is_flag=True, help="Cut the power if a guest does not power off in time.")
+@click.option("--timeout", type=SECONDS, default=30.0, help="Seconds that a guest has to power off.")
 @changing
 def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
-    """Stop VMs by their power button; never by cutting the power, unless --force is given."""
+    """Stop VMs by their power button. Without --force the power is never cut."""
     from virshle.service import lifecycle
 
     entries = targets(node, selection, broken=True)
@@ -161,7 +161,7 @@ def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
     def act(entry: Entry) -> None:
         how = lifecycle.stop(node, entry, force=force, timeout=timeout).how
         if node.dry_run is None:
-            told(f"{entry.name} is stopped already" if how == "already" else f"stopped {entry.name} {how}")
+            say(f"{entry.name} is stopped already" if how == "already" else f"stopped {entry.name} {how}")
 
     return each(entries, act, together=True)
 
@@ -170,7 +170,7 @@ def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
 @selecting
 @changing
 def pause(selection: Selection, node: Node) -> int:
-    """Pause VMs: their guests stand still, and keep their memory."""
+    """Pause VMs: their guests stand still and keep their memory."""
     from virshle.service import lifecycle
 
     return _switch(node, selection, lifecycle.pause, "running", "paused", "paused already")
@@ -180,7 +180,7 @@ def pause(selection: Selection, node: Node) -> int:
 @selecting
 @changing
 def resume(selection: Selection, node: Node) -> int:
-    """Let paused VMs go on."""
+    """Resume paused VMs: their guests continue."""
     from virshle.service import lifecycle
 
     return _switch(node, selection, lifecycle.resume, "paused", "resumed", "running already")
@@ -189,7 +189,7 @@ def resume(selection: Selection, node: Node) -> int:
 def _switch(
     node: Node, selection: Selection, act: Callable[[Node, Entry], bool], among: str, done: str, already: str
 ) -> int:
-    """Of many that are selected, those in the state `among`."""
+    """If many VMs are selected, `act` is called only for those in the state `among`."""
     from virshle.service.show import state_of
 
     entries = targets(node, selection, broken=True)
@@ -200,19 +200,19 @@ def _switch(
     def switch(entry: Entry) -> None:
         changed = act(node, entry)
         if node.dry_run is None:
-            told(f"{done} {entry.name}" if changed else f"{entry.name} is {already}")
+            say(f"{done} {entry.name}" if changed else f"{entry.name} is {already}")
 
     return each(entries, switch, together=True)
 
 
 @click.command(epilog="\b\nExamples:\n  v delete web\n  v delete --state stopped --yes\n  v delete --all --dry-run")
 @selecting
-@click.option("--force", is_flag=True, help="Also a running VM, whose power is cut, and a broken one.")
+@click.option("--force", is_flag=True, help="Also delete VMs that run (their power is cut) or are broken.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-m", "--mode", type=click.Choice(["soft", "hard"]), hidden=True)
 @changing
 def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node: Node) -> int:
-    """Delete VMs with their disks and logs, for good. On a terminal it asks first."""
+    """Delete VMs with their disks and logs, for good. On a terminal, v asks first."""
     from virshle.service import lifecycle
 
     if mode:
@@ -220,37 +220,37 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
     entries = targets(node, selection, broken=force and selection.state == "broken")
     tell_if_none(selection, entries)
     if not force:
-        # All of them, before the first is gone.
+        # All are checked before the first is deleted.
         lifecycle.check_deletable(node, entries)
     if node.dry_run is None and entries and not yes:
         names = [entry.name for entry in entries]
         if not sys.stdin.isatty() and (selection.bulk or len(names) > 1):
-            told_names = ", ".join(map(log.printable, names))
+            listed = ", ".join(map(log.printable, names))
             hint = "add --yes if that is what you want"
-            raise UsageError(f"this would delete {_count('VM', names)}: {told_names}", hint=hint)
+            raise UsageError(f"this would delete {_count('VM', names)}: {listed}", hint=hint)
         if not confirmed("VM", names):
             return DECLINED
 
     def act(entry: Entry) -> None:
         name = lifecycle.delete(node, entry, force=force)
         if node.dry_run is None:
-            told(f"deleted {name}")
+            say(f"deleted {name}")
 
     return each(entries, act)
 
 
 DECLINED = 130
-"""The exit code of who was asked and said no: that of Ctrl-C, which is another way to say it."""
+"""The exit code if the user answered no. Ctrl-C, which also says no, has the same."""
 
 
 def confirmed(noun: str, names: Sequence[str]) -> bool:
-    """Whether they are to be deleted, which a terminal is asked for; where there is none, the command was the word."""
+    """Asks on a terminal whether to delete them. Without a terminal nothing is asked, and the answer is yes."""
     if not sys.stdin.isatty():
         return True
     listed = ", ".join(map(log.printable, names))
     if click.confirm(f"Delete {_count(noun, names)} for good: {listed}?", err=True):
         return True
-    told("nothing was deleted")
+    say("nothing was deleted")
     return False
 
 

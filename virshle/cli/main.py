@@ -1,4 +1,4 @@
-"""`v`: the commands by name, loaded when they are called."""
+"""`v`: its commands by name. A command is imported when it is called."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _NOUNS = {
     "completion": "virshle.cli.completion:completion",
 }
 COMPLETE = "_V_COMPLETE"
-"""The variable by which a shell asks for completion."""
+"""The environment variable that a shell sets to ask for completions."""
 
 
 class Lazy(Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group that imports a command when the command is called."""
 
     def __init__(self, *, targets: dict[str, str], **more: Any) -> None:
         super().__init__(**more)
@@ -65,28 +65,29 @@ class Lazy(Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        with _unheard():
+        with _reader_gone():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _unheard():
+        with _reader_gone():
             return super().invoke(ctx)
 
 
-_UNHEARD = 141
-"""The exit code of who has nobody to tell, as a shell has it of who dies of SIGPIPE."""
+_NO_READER = 141
+"""The exit code if nobody reads the output any more. A shell gives the same code to a process that SIGPIPE kills."""
 
 
-class Unheard(Exception):
-    """Whoever read our output has seen enough, `v ls | head -1`: by a name that click does not end the process for."""
+class ReaderGone(Exception):
+    """The reader of our output has closed it, as in `v ls | head -1`. Click ends the process itself for a
+    BrokenPipeError, but not for this exception."""
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
+def _reader_gone() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        raise Unheard from error
+        raise ReaderGone from error
 
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -96,12 +97,13 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     cls=Lazy,
     targets={**_VM, **_NOUNS},
     context_settings=_CONTEXT,
-    epilog="Begin with: v create -t tiny web --start --wait; then: v ssh web",
+    epilog="Begin with: v create -t tiny web --start --wait, then: v ssh web",
 )
 @click.version_option(__version__, "--version", prog_name="v", message="%(prog)s %(version)s")
-@click.option("-v", "--verbose", count=True, help="Tell more: -v what, -vv why, -vvv every command, -vvvv its output.")
+@click.option("-v", "--verbose", count=True, help="Show more: -v what, -vv why, -vvv every command, -vvvv its output.")
 def cli(verbose: int) -> None:
-    """VMs from templates, on bare VMM processes. Nothing is hidden: -vvv shows every command, --dry-run before."""
+    """Create VMs from templates, and run each as one process: cloud-hypervisor or QEMU. Nothing is hidden: -vvv shows
+    every command that v runs, and --dry-run shows them without running them."""
     log.set_level(max(log.level(), verbose))
 
 
@@ -113,23 +115,24 @@ def main() -> NoReturn:
     """Runs the command line and exits with the documented code."""
     streams.mend()
     code = run()
+    with suppress(OSError):
+        sys.stderr.flush()
     try:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
-        code = code or _UNHEARD
+        code = code or _NO_READER
     except OSError as error:
         code = code or _lost(error)
-    # Without the interpreter's own end: to free all that the kernel frees anyway takes it longer than most commands.
+    # Not by the interpreter's own end: it takes longer than most commands, and the kernel frees all memory anyway.
     os._exit(code)
 
 
 def run() -> int:
-    """The exit code, when all is told."""
-    # What virshle makes is its owner's alone, whatever the caller's umask is.
+    """Runs the command, prints its error if there is one, and returns the exit code."""
+    # Only their owner may read the files that virshle makes, whatever the caller's umask is.
     os.umask(0o077)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # nohup's wish is respected.
+        # nohup ignores SIGHUP, and that must stay so.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     try:
@@ -141,34 +144,33 @@ def run() -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except SystemExit as done:
-        # So click ends a shell's question for completions.
+        # Click ends this way after it has printed completions for a shell.
         return int(done.code or 0)
     except click.ClickException as error:
         return _misused(error)
     except (KeyboardInterrupt, click.Abort):
-        with suppress(OSError):
-            log.note("interrupted")
+        log.note("interrupted")
         return 130
-    except Unheard:
-        return _UNHEARD
+    except ReaderGone:
+        return _NO_READER
     except RecursionError:
-        show_error(VirshleError("something that was read is nested too deeply"))
+        show_error(VirshleError("a file or an answer that v read is nested too deeply"))
         return 1
     except OSError as error:
         return _lost(error)
     except Exception as error:
         if log.level() >= 4:
             raise
-        hint = "run it again with -vvvv for the traceback, and report it: this is a bug"
+        hint = "this is a bug: run it again with -vvvv to see the traceback, and report it"
         show_error(VirshleError(f"unexpected {type(error).__name__}: {error}", hint=hint))
         return 1
 
 
 def _misused(error: click.ClickException) -> int:
-    """A noun alone is a question for its help; all else is told as every error is."""
+    """A noun alone (`v image`) prints its help. Every other usage error is printed like all errors."""
     from virshle.cli.usage import in_our_style
 
-    # click 8.1 has no such error, and shows the help itself.
+    # click 8.1 does not have this error: it prints the help itself.
     alone = getattr(click.exceptions, "NoArgsIsHelpError", ())
     if isinstance(error, click.UsageError) and not isinstance(error, alone):
         show_error(in_our_style(error))
@@ -179,7 +181,7 @@ def _misused(error: click.ClickException) -> int:
 
 
 def _lost(error: OSError) -> int:
-    """The exit code where the system refused something that nobody expected it to."""
+    """Prints an OSError that no other code expected, and returns the exit code."""
     show_error(explain(error, f"{error.filename or 'the system'}: {error.strerror or error}"))
     return HostError.exit_code
 
@@ -189,10 +191,10 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def show_error(error: VirshleError, prefix: str = "error") -> None:
-    """What failed and why, the details, and what to do next; on stderr, where anybody listens."""
+    """Prints on stderr what failed and why, the details, and what to do next. A closed stderr is no error."""
     with suppress(OSError):
-        told = f"{prefix}: {log.printable(error.message)}"
-        click.echo(streams.styled(sys.stderr, told, fg="red"), err=True)
+        headline = f"{prefix}: {log.printable(error.message)}"
+        click.echo(streams.styled(sys.stderr, headline, fg="red"), err=True)
         for line in error.details:
             click.echo(f"  {log.printable(line)}", err=True)
         if error.hint:

@@ -23,7 +23,7 @@ Command = Callable[..., Any]
 
 
 class Whole(click.IntRange):
-    """A whole number within bounds, refused in words."""
+    """A whole number within bounds. Its error is a plain sentence."""
 
     name = "number"
 
@@ -31,25 +31,25 @@ class Whole(click.IntRange):
         try:
             return int(super().convert(value, param, ctx))
         except click.BadParameter:
-            self.fail(f"{value!r} is no whole number from {self.min} to {self.max}", param, ctx)
+            self.fail(f"{value!r} is not a whole number from {self.min} to {self.max}", param, ctx)
 
 
 SECONDS = Whole(0, 86400)
 
 
 def verbose(function: Command) -> Command:
-    """-v after the verb counts as before it."""
+    """Adds -v, which means the same after the verb as before it."""
 
     def count(_: click.Context, __: click.Parameter, value: int) -> None:
         log.set_level(max(log.level(), value))
 
     return click.option(
-        "-v", "--verbose", count=True, expose_value=False, callback=count, help="Tell more, up to -vvvv."
+        "-v", "--verbose", count=True, expose_value=False, callback=count, help="Show more, up to -vvvv."
     )(function)
 
 
 def with_node(function: Command) -> Command:
-    """Gives the command a `node`, and -v."""
+    """Gives the command the argument `node`, and the option -v."""
 
     @verbose
     @functools.wraps(function)
@@ -60,10 +60,10 @@ def with_node(function: Command) -> Command:
 
 
 def changing(function: Command) -> Command:
-    """The same for a command that changes the host: --dry-run too."""
+    """The same for a command that changes the host: it has --dry-run too."""
 
     @verbose
-    @click.option("--dry-run", is_flag=True, help="Show every step as shell, and do nothing.")
+    @click.option("--dry-run", is_flag=True, help="Show every step as a shell command, and do nothing.")
     @functools.wraps(function)
     def command(*args: Any, dry_run: bool, **kwargs: Any) -> Any:
         return function(*args, node=open_node(dry_run=dry_run), **kwargs)
@@ -78,7 +78,7 @@ user_data_option = click.option(
     "user_data",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Users and their keys, a TOML file; or a cloud-config, whose first line is #cloud-config.",
+    help="A TOML file with users and their keys, or a cloud-config (its first line is #cloud-config).",
 )
 
 
@@ -89,7 +89,7 @@ def open_node(*, dry_run: bool = False) -> Node:
 
 
 def selecting(function: Command) -> Command:
-    """VMs by words or by the first virshle's selectors; gives `selection`."""
+    """Selects VMs, by words or by the first virshle's selectors. Gives the argument `selection`."""
 
     @click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=VM)
     @click.option("--name", "names", multiple=True, shell_complete=VM, help="A VM by its name.")
@@ -97,7 +97,7 @@ def selecting(function: Command) -> Command:
     @click.option("--uuid", "uuids", multiple=True, help="A VM by its uuid.")
     @click.option("--state", shell_complete=STATE, help=f"All VMs in this state: {', '.join(STATES)}.")
     @click.option("--account", help="All VMs of this account, a uuid.")
-    @click.option("--all", "everything", is_flag=True, help="Every VM.")
+    @click.option("--all", "everything", is_flag=True, help="All VMs.")
     @functools.wraps(function)
     def command(
         *args: Any,
@@ -119,24 +119,24 @@ def selecting(function: Command) -> Command:
 
 
 def formatted(known: Sequence[str]) -> Callable[[Command], Command]:
-    """--format, -c and -q; gives `form`, `columns` and `quiet`. `known`: every column there is."""
+    """Adds --format, -c and -q. Gives the arguments `form`, `columns` and `quiet`. `known`: all columns."""
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
         def command(*args: Any, form: str | None, columns: str | None, quiet: bool, **kwargs: Any) -> Any:
             if quiet and (form or columns):
-                raise UsageError("-q prints the names alone", hint="leave it out; with others: --format json -c name")
+                raise UsageError("-q prints only names, as plain text", hint="leave -q out, or: --format json -c name")
             return function(*args, form=form or FORMATS[0], columns=columns, quiet=quiet, **kwargs)
 
         options = (
-            click.option("-q", "--quiet", is_flag=True, help="Names only."),
+            click.option("-q", "--quiet", is_flag=True, help="Print the names only."),
             click.option(
                 "-c",
                 "--columns",
                 shell_complete=columns_of(known),
-                help="Only these columns, comma-separated; `all` for every one.",
+                help="Only these columns, separated by commas; `all` for all columns.",
             ),
-            click.option("--format", "form", type=click.Choice(FORMATS), help="table, or data with every column."),
+            click.option("--format", "form", type=click.Choice(FORMATS), help="A table, or data with all columns."),
         )
         for option in options:
             command = option(command)

@@ -1,4 +1,4 @@
-"""Data on stdout as a table, JSON, YAML or CSV; progress on stderr, where that is a terminal."""
+"""Data on stdout as a table, JSON, YAML or CSV; progress on stderr."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def print_rows(
     quiet: bool = False,
     bytes_in: Sequence[str] = (),
 ) -> None:
-    """`default`: the table's columns; `known`: all there are. `bytes_in`: columns that hold bytes."""
+    """`default`: the columns of a table; `known`: all columns. `bytes_in`: columns with a number of bytes."""
     if quiet:
         for row in rows:
             click.echo(_tamed(str(row["name"])))
@@ -61,12 +61,12 @@ def print_rows(
 
 
 def _tamed(text: str) -> str:
-    """As it is for a program that reads it, which a terminal is not."""
+    """A program that reads the output gets it unchanged; a terminal gets no control characters."""
     return log.printable(text) if sys.stdout.isatty() else text
 
 
 def _csv(value: Any) -> Any:
-    """As JSON has truth, and nothing for what is not known."""
+    """true and false as in JSON; an unknown value is empty."""
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, bool) else value
@@ -79,11 +79,11 @@ def _columns(asked: str | None, default: Sequence[str], known: Sequence[str]) ->
         return list(known)
     chosen = [column.strip() for column in asked.split(",") if column.strip()]
     if not chosen:
-        raise UsageError("-c names no column", hint=f"there are: {', '.join(known)}")
+        raise UsageError("-c names no column", hint=f"the columns are: {', '.join(known)}")
     for column in chosen:
         if column not in known:
             close = near(column, known)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(known)}"
+            hint = f"did you mean {' or '.join(close)}?" if close else f"the columns are: {', '.join(known)}"
             raise UsageError(f"no column {column!r}", hint=hint)
     return chosen
 
@@ -95,7 +95,7 @@ def _cell(column: str, value: Any, bytes_in: Sequence[str]) -> str:
         return format_size(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    # A line of a table is one VM.
+    # Each row of a table is one line.
     return log.one_line(str(value))
 
 
@@ -113,7 +113,7 @@ def _table(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
 
 
 def _yaml(value: Any, indent: int = 0) -> str:
-    """YAML whose scalars are JSON's, which are YAML's too."""
+    """YAML. Its scalars are written as JSON, which is valid YAML."""
     pad = "  " * indent
     if isinstance(value, Mapping) and value:
         lines = ""
@@ -135,7 +135,7 @@ def _scalar(value: Any) -> str:
 
 
 def print_details(found: Sequence[Row], form: str, bytes_in: Sequence[str] = ("memory", "size")) -> None:
-    """Things with all that is known of each. As data they are a list, also where there is only one."""
+    """Prints everything that is known about each thing. As json or yaml it is a list, also for one thing."""
     if form == "json":
         click.echo(json.dumps(found, indent=2, default=str))
     elif form == "yaml":
@@ -167,8 +167,8 @@ def _print_tree(found: Mapping[str, Any], bytes_in: Sequence[str], indent: int) 
 
 
 def print_names(names: Sequence[str], done: str) -> None:
-    """The names of what a command made, a line each. Raises HostError where they cannot be written, which says that
-    it is `done` all the same; BrokenPipeError where nobody reads."""
+    """Prints the names of what a command made, one per line. Raises HostError if they cannot be written: its message
+    says that the work is `done` all the same. Raises BrokenPipeError if nobody reads."""
     try:
         click.echo("\n".join(names))
     except BrokenPipeError:
@@ -176,15 +176,15 @@ def print_names(names: Sequence[str], done: str) -> None:
     except OSError as error:
         raise HostError(
             f"{done} {', '.join(names)}, but stdout cannot be written to: {error.strerror}",
-            hint="it is done, and need not be done again",
+            hint="the work is done: do not run the command again",
         ) from error
 
 
 class Bars:
-    """Progress: bars on a terminal; elsewhere a line now and then, for whoever reads a log. Many threads may tell."""
+    """Progress: bars on a terminal; else a line from time to time, for a log. Any thread may call it."""
 
     FIRST, QUIET = 0.5, 10.0
-    """Seconds until something is worth a bar, and between two lines where there is no terminal."""
+    """Seconds until a task gets a bar, and seconds between two lines if there is no terminal."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -213,7 +213,7 @@ class Bars:
         self._bars.update(
             self._tasks[title],
             completed=done,
-            # Time that passes is no progress: the bar only moves.
+            # Seconds that pass are no progress, so this bar shows no total.
             total=None if unit == "s" else total or None,
             amount=_amount(done, total, unit),
             now=log.printable(now)[:60],
@@ -232,7 +232,7 @@ class Bars:
 
 
 def _new_bars() -> RichProgress:
-    # Slow to import, and only drawn when something takes long.
+    # Slow to import, and only needed when something takes long.
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 

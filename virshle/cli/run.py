@@ -27,11 +27,16 @@ Examples:
     "-t", "--template", "template", shell_complete=TEMPLATE, required=True, help="The template: v template ls."
 )
 @click.option(
-    "--in", "into", multiple=True, shell_complete=path, metavar="SRC[:DST]", help="Copy a file or folder in, before."
+    "--in",
+    "into",
+    multiple=True,
+    shell_complete=path,
+    metavar="SRC[:DST]",
+    help="Copy a file or folder into the VM first.",
 )
-@click.option("--out", multiple=True, metavar="SRC[:DST]", help="Copy it out, after.")
-@click.option("--keep", is_flag=True, help="Leave the VM, and running.")
-@click.option("--timeout", type=SECONDS, default=120.0, help="Seconds it may take to be ready.")
+@click.option("--out", multiple=True, metavar="SRC[:DST]", help="Copy a file or folder out of the VM at the end.")
+@click.option("--keep", is_flag=True, help="Keep the VM, and leave it running.")
+@click.option("--timeout", type=SECONDS, default=120.0, help="Seconds that the VM may take to be ready.")
 @user_data_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
 @changing
@@ -45,8 +50,8 @@ def run(
     command: tuple[str, ...],
     node: Node,
 ) -> int:
-    """Run a command in a new VM, which is deleted after it. Its exit code is the command's. It has a terminal if input
-    and output are one here."""
+    """Run a command in a new VM, then delete the VM. The exit code is that of the command. The command has
+    a terminal if v's input and output are a terminal."""
     from virshle.service.run import Job
     from virshle.service.run import run as run_job
 

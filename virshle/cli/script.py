@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("vm", shell_complete=VM)
 @with_node
 def script(vm: str, node: Node) -> None:
-    """Print a VM as a bash script, which makes and runs it without virshle."""
+    """Print a bash script that makes and runs the VM without virshle."""
     from virshle.service.script import script as script_of
 
     text = script_of(node, node.store.find(vm))

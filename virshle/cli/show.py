@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,8 @@ _ALL = (
     *("id", "name", "state", "vcpu", "memory", "template", "image", "outdated", "ssh"),
     *("uuid", "created", "account", "problem"),
 )
-"""As `virshle.service.show.Row` has them."""
-_NONE = "no VMs; make one: v create -t tiny web --start --wait"
+"""The fields of `virshle.service.show.Row`."""
+_NONE = "no VMs; create one: v create -t tiny web --start --wait"
 
 
 @click.command(epilog="\b\nExamples:\n  v ls\n  v ls --state running -q\n  v ls --format json -c name,ssh")
@@ -62,7 +63,7 @@ def ls(selection: Selection, form: str, columns: str | None, quiet: bool, node: 
 @click.option("--format", "form", type=click.Choice(["table", "json", "yaml"]), default="table")
 @with_node
 def info(selection: Selection, form: str, node: Node) -> None:
-    """Show all that is known of VMs. As json or yaml it is a list, also of one VM."""
+    """Show everything that is known about VMs. As json or yaml it is a list, also for one VM."""
     from virshle.service.select import select
     from virshle.service.show import details
 
@@ -71,27 +72,38 @@ def info(selection: Selection, form: str, node: Node) -> None:
 
 
 @click.command(
-    epilog="\b\nExamples:\n  v logs web               what its console said\n  v logs web -f"
-    "\n  v logs web --commands    every host command ever run for it"
+    epilog="\b\nExamples:\n  v logs web               what the guest wrote to its console\n  v logs web -f"
+    "\n  v logs web --commands    all host commands that v ever ran for it"
 )
 @click.argument("vm", shell_complete=VM)
-@click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
-@click.option("--commands", "kind", flag_value="commands", help="Every host command ever run for it.")
-@click.option("--vmm", "kind", flag_value="vmm", help="What the VMM itself said.")
-@click.option("--raw", is_flag=True, help="On a terminal too, as it was written: it may drive the terminal.")
+@click.option("-f", "--follow", is_flag=True, help="Go on, and print what is added.")
+@click.option("--commands", "kind", flag_value="commands", help="Show all host commands that v ever ran for the VM.")
+@click.option("--vmm", "kind", flag_value="vmm", help="Show what the VMM itself wrote.")
+@click.option(
+    "--raw", is_flag=True, help="Print it unchanged on a terminal too; its control characters may harm the terminal."
+)
 @with_node
 def logs(vm: str, follow: bool, kind: str | None, raw: bool, node: Node) -> None:
-    """Show a VM's console, its VMM's log, or the host commands."""
+    """Show a VM's console log, its VMM's log, or the host commands that v ran for it."""
     from virshle.service.show import log_file
 
     entry = node.store.find(vm)
     path = log_file(node, entry, kind or "console")
     if not path.exists() and not follow:
         raise NotFoundError(f"{entry.name} has no {kind or 'console'} log yet", hint=f"start it: v start {entry.name}")
-    _copy(path, follow, raw=raw or not sys.stdout.isatty())
+    with explained("read the log"):
+        _copy(path, _deleted(entry.folder) if follow else lambda: True, raw=raw or not sys.stdout.isatty())
+    if follow:
+        click.echo(f"{entry.name} has been deleted", err=True)
 
 
-def _copy(path: Path, follow: bool, *, raw: bool) -> None:
+def _deleted(folder: Path) -> Callable[[], bool]:
+    """Whether a folder has been, wherever it was moved to before."""
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    return lambda: os.fstat(handle).st_nlink == 0
+
+
+def _copy(path: Path, ended: Callable[[], bool], *, raw: bool) -> None:
     tamed = Tamed()
 
     def write(block: bytes, *, last: bool = False) -> None:
@@ -99,16 +111,18 @@ def _copy(path: Path, follow: bool, *, raw: bool) -> None:
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
 
-    with explained("read the log"):
-        while follow and not path.exists():
+    while not path.exists():
+        if ended():
+            return
+        time.sleep(0.1)
+    with open(path, "rb", opener=no_link) as file:
+        while True:
+            last = ended()
+            if os.fstat(file.fileno()).st_size < file.tell():
+                file.seek(0)  # it was cut
+            while block := file.read(65536):
+                write(block)
+            if last:
+                write(b"", last=True)
+                return
             time.sleep(0.1)
-        with open(path, "rb", opener=no_link) as file:
-            while True:
-                if os.fstat(file.fileno()).st_size < file.tell():
-                    file.seek(0)  # it was cut
-                while block := file.read(65536):
-                    write(block)
-                if not follow:
-                    write(b"", last=True)
-                    return
-                time.sleep(0.1)

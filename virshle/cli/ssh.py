@@ -24,16 +24,17 @@ _FLAGS = {
 _VALUES = {
     "L": ("PORT:HOST:PORT", "Forward a port of this host into the guest."),
     "R": ("PORT:HOST:PORT", "Forward a port of the guest to this host."),
-    "D": ("PORT", "A SOCKS proxy by the guest."),
-    "i": ("FILE", "Try another key too."),
-    "o": ("NAME=VALUE", "An option as in ssh_config(5)."),
+    "D": ("PORT", "Open a SOCKS proxy on this port, through the guest."),
+    "i": ("FILE", "Try this key too."),
+    "o": ("NAME=VALUE", "Set an option of ssh_config(5)."),
 }
 _MORE_FLAGS, _MORE_VALUES = "aCfGgKknqsXxYy", "cEemW"
-"""Of ssh(1), as they are. How a VM is reached is not the caller's to say: -F, -J, -p, -S, -O, -M, -w."""
+"""Options that ssh(1) gets unchanged. Those that change how a VM is reached are not among them: -F, -J, -p, -S, -O, -M
+and -w."""
 
 
 def _passed_on(function: Command) -> Command:
-    """Options that are ssh's; each is a parameter of its own letter."""
+    """Adds the options of ssh. Each is a parameter with the name of its letter."""
     for letter in reversed((*_FLAGS, *_MORE_FLAGS)):
         text = _FLAGS.get(letter)
         function = click.option(f"-{letter}", letter, count=True, hidden=text is None, help=text)(function)
@@ -47,15 +48,16 @@ def _passed_on(function: Command) -> Command:
 
 @click.command(
     context_settings={"allow_interspersed_args": False},
-    epilog="\b\nExamples:\n  v ssh web                  a shell\n  v ssh web uname -a         a command, its exit code"
-    "\n  v ssh web 'dmesg | tail'   one word is read by the guest's shell"
+    epilog="\b\nExamples:\n  v ssh web                  a shell"
+    "\n  v ssh web uname -a         a command; v ends with its exit code"
+    "\n  v ssh web 'dmesg | tail'   a single word is run by the guest's shell"
     "\n  v ssh -t web top           a command with a terminal"
     "\n  v ssh -NL 8080:localhost:80 web"
-    "\n\nMore of ssh's options can be given, all before the VM's name. No file of ssh's configuration is read.",
+    "\n\nOther options of ssh work too. All options come before the VM's name. ssh's configuration files are not read.",
 )
 @click.argument("vm", shell_complete=VM)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] [CMD...]")
-@click.option("-l", "--login", help="Another user than the template's.")
+@click.option("-l", "--login", help="Log in as this user, not as the template's.")
 @_passed_on
 @with_node
 def ssh(vm: str, command: tuple[str, ...], login: str | None, node: Node, **letters: Any) -> None:
@@ -77,7 +79,7 @@ def _options(letters: dict[str, Any]) -> list[str]:
 
 
 def _after_name(vm: str, words: tuple[str, ...]) -> tuple[str, ...]:
-    """The guest's command. What comes before its first word is no part of it: -v and -h are ours, as after any verb."""
+    """The guest's command. Before its first word -v and -h are still our options, as after any verb."""
     while words and words[0].startswith("-") and words[0] not in ("-", "--"):
         if words[0] in ("-h", "--help"):
             context = click.get_current_context()

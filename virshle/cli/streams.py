@@ -16,19 +16,19 @@ from virshle import log
 
 
 def mend() -> None:
-    """Before anything is opened: what the caller closed (`2>&-`) becomes /dev/null. Else the next file that is opened,
-    a lock say, gets that number, and is written to by whoever has something to tell."""
+    """Opens /dev/null for each stream that the caller closed (`2>&-`). It must run before anything is opened: else the
+    next open file, for example a lock, gets the number of the stream, and messages are written into that file."""
     with suppress(OSError):
         for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
             if not _is_open(number):
-                # The lowest number that is free, which is this one (open(2)); commands need it too.
+                # open(2) gives the lowest free number, which is this one. Commands that we start need the stream too.
                 os.set_inheritable(os.open(os.devnull, flags), True)
-        # To Python a stream that was closed is None, by which `print` means stdout.
+        # Python sets a closed stream to None, and `print(file=None)` writes to stdout.
         sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
         sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
         sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's characters cannot write is no reason to fail.
+        # A name with characters that the terminal's encoding does not have must not be an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
@@ -42,7 +42,7 @@ def _is_open(number: int) -> bool:
 
 
 def styled(stream: TextIO, text: str, *, fg: str | None = None, bold: bool = False) -> str:
-    """For that stream."""
+    """The text in colour or bold, if the stream takes that."""
     return click.style(text, fg=fg, bold=bold or None) if log.coloured(stream) else text
 
 
@@ -52,15 +52,15 @@ _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-9;:]{0,32})?|\r+)?\Z")
 
 
 class Tamed:
-    """What somebody else wrote, block by block, as text that cannot drive a terminal: colours and the returns at the
-    ends of lines are dropped, every other control character is made visible."""
+    """Makes text that a guest or a VMM wrote safe for a terminal, block by block. Colours and carriage returns at the
+    ends of lines are dropped; every other control character is made visible."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._kept = ""
 
     def __call__(self, block: bytes, *, last: bool = False) -> str:
-        """Keeps what may be the beginning of a colour, until more comes or that was the `last` one."""
+        """A colour that a block begins but does not end is kept for the next block, except in the `last` one."""
         text = self._kept + self._decoder.decode(block, last)
         end = _UNFINISHED.search(text)
         at = len(text) if last or end is None else end.start()

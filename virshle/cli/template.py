@@ -21,7 +21,7 @@ _COLUMNS = (*_DEFAULT, "current", "nets", "hypervisor", "from", "problem")
 
 @click.group(cls=Group)
 def template() -> None:
-    """What VMs are created from."""
+    """The templates: VMs are created from them."""
 
 
 @template.command("ls", epilog="\b\nExamples:\n  v template ls\n  v template ls --check\n  v template ls --format json")
@@ -29,7 +29,7 @@ def template() -> None:
 @formatted(_COLUMNS)
 @with_node
 def ls(check: bool, form: str, columns: str | None, quiet: bool, node: Node) -> None:
-    """List the templates, the built-in ones and your own, and what is there of the images they boot."""
+    """List the templates, built-in and your own, and the state of the images that they boot."""
     from virshle.service.template import template_rows
 
     rows = template_rows(node, check=check)

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in the style of every other error. Imported where something is."""
+"""Errors in the command line, in the style of all other errors. Imported only when there is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from virshle.errors import UsageError, near
 
 HARMING = frozenset(("delete", "stop", "pause", "gc"))
-"""Proposed only for a word that can hardly mean another: who is told `did you mean delete?` may well try it."""
+"""Verbs that do harm. They are proposed only for a word that is very close: a user may well type what is proposed."""
 _SURE = 0.8
 _OTHERS = {
     **dict.fromkeys(("launch", "up", "new", "init", "clone"), "v create -t TEMPLATE NAME --start --wait"),
@@ -24,21 +24,21 @@ _OTHERS = {
     "find": "v template ls",
     "templates": "v template ls",
     "images": "v image ls",
-    "edit": "edit the configuration: v config show names its file",
+    "edit": "your editor; v config show names the configuration file",
     "version": "v --version",
 }
-"""What people type who know Incus, Lima, Multipass or virsh, and what it is here."""
+"""Commands of Incus, Lima, Multipass or virsh, and the command of v that does the same."""
 _FIRST = {
-    "node": "there is no node service; v works on this host by itself, and v doctor checks it",
-    "peer": "there are no other nodes; v works on this host, and ssh HOST v ls on another",
-    "ensure": "v start makes all that a VM needs",
+    "node": "there is no node service: v works on this host directly, and v doctor checks the host",
+    "peer": "there are no other nodes yet: v works on this host; for another host: ssh HOST v ls",
+    "ensure": "v start makes everything that a VM needs",
     "config": "v info VM",
     "ch-info": "v info VM",
-    "update": "a VM keeps what it was created with: v create another; v image update is for images",
-    "get-vsock-path": "v ssh VM needs none",
+    "update": "a VM keeps what it was created with: create another one with v create; v image update updates images",
+    "get-vsock-path": "v ssh VM finds the way by itself",
     "get-list-names": "v ls -q",
 }
-"""Commands of the first virshle that are not there yet, and what to do without."""
+"""Commands of the first virshle that do not exist yet, and what to do instead."""
 _FORMAT = {
     "--json": "json",
     "--yaml": "yaml",
@@ -48,13 +48,13 @@ _FORMAT = {
     "-o": "json",
     "-f": "json",
 }
-_SIZE = "a template says it: v template ls lists them, docs/templates.md says how to make one"
+_SIZE = "the template sets this: v template ls lists the templates, docs/templates.md says how to make one"
 _OPTIONS = {
     **dict.fromkeys(("--memory", "--mem", "--ram", "--cpus", "--cpu", "--vcpu", "--disk", "--image", "--net"), _SIZE),
     **dict.fromkeys(("--network", "-m", "-d"), _SIZE),
-    "--peer": "there are no other nodes yet; ssh HOST v ... works on another",
+    "--peer": "there are no other nodes yet; for another host: ssh HOST v ...",
     "--attach": "v console VM",
-    "--fresh": "a VM keeps its disk: v create another",
+    "--fresh": "a VM keeps its disk: create another VM with v create",
 }
 """The same for options."""
 
@@ -63,11 +63,11 @@ def unknown_command(context: click.Context, word: str, known: Iterable[str]) -> 
     path = context.command_path
     group = path.rpartition(" ")[2] if context.parent else ""
     if group in ("", "vm") and word in _FIRST:
-        return UsageError(f"{path} has no command {word!r} yet, which the first virshle had", hint=_FIRST[word])
+        return UsageError(f"{path} does not have the first virshle's command {word!r} yet", hint=_FIRST[word])
     if group == "template" and word in ("create", "delete", "rm", "remove", "edit"):
-        hint = "templates are in the configuration file, which v config show names"
+        hint = "templates are in the configuration file; v config show names that file"
     elif group in ("", "vm") and word in _OTHERS:
-        hint = f"here it is: {_OTHERS[word]}"
+        hint = f"use: {_OTHERS[word]}"
     else:
         close = [name for name in near(word, known) if name not in HARMING or name in near(word, known, alike=_SURE)]
         hint = f"did you mean {' or '.join(close)}?" if close else f"{path} --help lists the commands"
@@ -75,7 +75,7 @@ def unknown_command(context: click.Context, word: str, known: Iterable[str]) -> 
 
 
 def in_our_style(error: click.UsageError) -> UsageError:
-    """What click found."""
+    """The error that click found, in our style."""
     path = error.ctx.command_path if error.ctx else ""
     hint = f"{path or 'v VERB'} --help"
     if isinstance(error, click.NoSuchOption):
@@ -91,7 +91,7 @@ def _of_option(error: click.NoSuchOption, path: str) -> str:
         return f"{path} --format {_FORMAT[name]}"
     if name in _OPTIONS and path.split()[-1] in ("create", "run", "start", "ls"):
         return _OPTIONS[name]
-    # One letter looks like any other.
+    # Two options of one letter always look alike.
     bare = {word.lstrip("-"): word for word in options if word.startswith("--")} if name.startswith("--") else {}
     close = [bare[word] for word in near(name.lstrip("-"), bare)]
     return f"did you mean {' or '.join(close)}?" if close else ""

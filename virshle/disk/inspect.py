@@ -63,7 +63,8 @@ def _read(path: Path) -> tuple[int, bytes, bytes]:
         raise NotFoundError(f"there is no disk image {path}", hint="check `path` in the template") from None
     except OSError as error:
         raise ConfigError(
-            f"the disk image {path} cannot be read: {error.strerror}", hint=f"check its permissions: ls -l {path}"
+            f"the disk image {path} cannot be read: {error.strerror}",
+            hint=f"check its permissions: ls -l {quote(str(path))}",
         ) from error
     try:
         status = os.fstat(handle)
@@ -104,7 +105,8 @@ def is_qcow2(path: Path) -> bool:
     if backing or features & 4:
         raise ConfigError(
             f"{path} is not complete: a part of it is in another file, and virshle does not read that file",
-            hint=f"if you trust the other file too, put both into one: qemu-img convert -O qcow2 {path} WHOLE.qcow2",
+            hint="if you trust the other file too, put both into one: "
+            f"qemu-img convert -O qcow2 {quote(str(path))} WHOLE.qcow2",
         )
     if encrypted:
         raise ConfigError(f"{path} is encrypted", hint="decrypt it first: qemu-img convert --help")

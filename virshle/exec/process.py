@@ -26,7 +26,8 @@ _FD = 9
 # `cd /`: a file system cannot be unmounted while it has the current folder of a process, and a VMM lives long.
 _LAUNCHER = 'cd / || exit; setsid "$@" run </dev/null >/dev/null & exec "$@" began $!'
 _KILL = (
-    'read -r pid boot token <"$1" && [ "$token" = "$2" ] && kill -KILL "$pid" && flock --shared --timeout 10 "$1" true'
+    'read -r pid boot token <"$1" && [ "$token" = "$2" ] && [ "/proc/$pid/fd/9" -ef "$1" ] && kill -KILL "$pid" && '
+    'flock --shared --timeout 10 "$1" true'
 )
 _CUT = (
     'kill -TERM "$1" 2>/dev/null; flock --shared --timeout 5 "$2" true || kill -KILL "$1"; '

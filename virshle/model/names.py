@@ -46,6 +46,12 @@ def is_uuid(word: str) -> bool:
     return True
 
 
+def run_name(vm: uuid.UUID | str) -> str:
+    """The name of a VM's runtime folder: the beginning of the uuid, as the path of a socket must be short. `vm`: the
+    uuid, also as text, or that name itself."""
+    return str(vm).replace("-", "")[:12]
+
+
 def check_file_name(name: str) -> str:
     """Disks, nets, images and templates have plain file names. Raises ValueError."""
     if not _FILE.fullmatch(name):

@@ -1,4 +1,5 @@
-"""What virshle does: each verb observes, plans and applies. It returns data and raises errors; it prints nothing.
+"""The verbs of virshle. Each verb looks at the host, makes a plan and applies it. It returns data and raises errors; it
+prints nothing.
 
-`Node` is one host, in this process; every verb is a function of it.
+A `Node` is one host, in this process. Each verb is a function that takes a `Node`.
 """

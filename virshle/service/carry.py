@@ -1,7 +1,7 @@
-"""Files and folders into a guest and out of it, by tar through ssh: the guest needs no more than tar.
+"""Copies files and folders into a guest and out of it, by tar through ssh: the guest needs only tar.
 
-As `cp -r` does: what is carried to a folder that is there goes into it. What a guest sends is not trusted: it is
-unpacked beside its place, looked through, and only then put there.
+As with `cp -r`, a copy to a folder that exists goes into that folder. What a guest sends is not trusted: it is unpacked
+beside its place, checked, and only then put in its place.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from virshle.fs import expand, explain, explained
 from virshle.plan import Progress, Run, Step, run
 
 _TIMEOUT = 6 * 3600.0
-# GNU tar ends with 1 where a file changed while it was read, and with 2 for anything worse (tar's manual, "Synopsis").
-# Of other tars 1 is any failure.
+# GNU tar ends with 1 if a file changed while it was read, and with 2 for anything worse (tar's manual, "Synopsis").
+# Other tars end with 1 for any failure.
 _CHANGED = "{ [ $? = 1 ] && tar --version | grep -q 'GNU tar'; }"
 _SEND = f'set -o pipefail; {{ tar -C "$1" -cf - "$2" || {_CHANGED}; }} | "${{@:3}}"'
-# What tar makes of no file at all, which not every tar agrees to make.
+# A tar archive without files: two blocks of zeros. Not every tar can make one.
 _NOTHING = "head -c 1024 /dev/zero"
 _FETCH = (
     'set -o pipefail; "${@:2}" | tar -x --no-same-owner --no-same-permissions -f - -C "$1"; code=$?; '
-    # A folder that is closed or read-only, as all in a Nix store are, could neither be looked through nor moved.
+    # A folder without our r, w or x, like all folders in a Nix store, could not be checked or moved.
     'chmod -R u+rwX -- "$1" && exit $code'
 )
 _ODD = stat.S_ISUID | stat.S_ISGID
@@ -39,18 +39,19 @@ _ODD = stat.S_ISUID | stat.S_ISGID
 
 @dataclass(frozen=True)
 class Carried:
-    """A path on this side and one on the other. In the guest a relative one begins in the home of who logs in."""
+    """A path on this host and one in the guest. In the guest a relative path starts in the home of the login user."""
 
     here: Path
     there: str
 
 
 class DidNotComeError(HostError):
-    """It is not in the guest."""
+    """The file or folder does not exist in the guest."""
 
 
 def sent(word: str) -> Carried:
-    """Of `--in SRC[:DST]`. What a link leads to has the link's name. Raises UsageError, NotFoundError, HostError."""
+    """Reads `--in SRC[:DST]`. If SRC is a link, its target is copied under the link's name. Raises UsageError,
+    NotFoundError, HostError."""
     source, target = (word, "") if word and _mode(Path(word)) is not None else _split(word)
     here = expand(source)
     mode = _mode(here)
@@ -64,7 +65,7 @@ def sent(word: str) -> Carried:
 
 
 def fetched(word: str) -> Carried:
-    """Of `--out SRC[:DST]`. Raises UsageError; ConflictError where a folder or a device would have to be replaced;
+    """Reads `--out SRC[:DST]`. Raises UsageError; ConflictError if a folder or a device would have to be replaced;
     HostError."""
     source, target = _split(word)
     name = posixpath.basename(posixpath.normpath(source))
@@ -76,14 +77,14 @@ def fetched(word: str) -> Carried:
         here = here / name
         mode = _mode(here)
     if mode is not None and not stat.S_ISREG(mode):
-        what = f"there is a folder {here} already" if stat.S_ISDIR(mode) else f"{here} is no plain file"
+        what = f"there is a folder {here} already" if stat.S_ISDIR(mode) else f"{here} is not a plain file"
         raise ConflictError(f"--out {word}: {what}", hint="remove it, or choose another DST")
     return Carried(here, posixpath.normpath(source))
 
 
 def check_places(out: Sequence[Carried]) -> None:
-    """Whether what is fetched can be put there, which is tried: in each place a folder is made and removed. Raises
-    ConflictError where two would go to one place, HostError."""
+    """Checks that each copy can be put in its place: makes a folder there and removes it. Raises ConflictError if two
+    copies go to the same place, HostError."""
     places = [one.here for one in out]
     for one in out:
         if places.count(one.here) > 1:
@@ -98,7 +99,7 @@ def check_places(out: Sequence[Carried]) -> None:
 
 
 def _mode(path: Path) -> int | None:
-    """Of what a path leads to; None where it leads nowhere. Raises HostError."""
+    """The mode of the file that a path leads to; None if there is no such file. Raises HostError."""
     try:
         return path.stat().st_mode
     except ValueError:  # a NUL
@@ -117,7 +118,7 @@ def _split(word: str) -> tuple[str, str]:
 
 
 def send_step(ssh: Sequence[str], what: Carried) -> Step:
-    """`ssh`: the command up to the one that the guest is given."""
+    """`ssh`: the ssh command, without the command for the guest."""
     there = quote(what.there if what.there.startswith("/") else f"./{what.there}")
     if what.here.is_dir():
         unpack = f"mkdir -p {there} && tar -x -o -f - -C {there}"
@@ -134,19 +135,19 @@ def send_step(ssh: Sequence[str], what: Carried) -> Step:
 
 
 def pack(what: Carried) -> str:
-    """The guest's command that writes it to its output, as a tar."""
+    """The command in the guest that writes the file or folder to its output, as a tar archive."""
     folder, name = posixpath.split(what.there)
     return f"tar -cf - -C {quote(folder or '.')} ./{quote(name)}"
 
 
 def fetch_steps(ssh: Sequence[str], what: Carried) -> tuple[Path, list[Step]]:
-    """The path at which it will be, to be looked through before it is put in its place."""
+    """The steps, and the path where the copy will be: it must be checked before it is put in its place."""
     staged = what.here.parent / f".{what.here.name}.{uuid4().hex[:8]}"
     there = quote(what.there if what.there.startswith("/") else f"./{what.there}")
     send = f"if [ -e {there} ] || [ -L {there} ]; then {pack(what)} || {_CHANGED}; else {_NOTHING}; fi"
-    remove = run("remove what came out", "rm", "-rf", "--", staged)
+    remove = run("remove the copied files", "rm", "-rf", "--", staged)
     steps: list[Step] = [
-        run("make a folder for it", "mkdir", "-p", "-m", "0700", staged, undo=[remove]),
+        run("make a folder for the copy", "mkdir", "-p", "-m", "0700", staged, undo=[remove]),
         _copy(f"copy {what.there} out", _FETCH, staged, *ssh, "--", send),
     ]
     return staged / posixpath.basename(what.there), steps
@@ -157,7 +158,7 @@ def _copy(why: str, script: str, *words: str | Path) -> Run:
 
 
 class _Said:
-    """What the tars say on either side, and ssh: of a file that changed meanwhile as a warning."""
+    """Reads the output of both tars and of ssh. A file that changed while it was copied is only a warning."""
 
     _MEANWHILE = ("file changed as we read it", "removed before we read it", "file shrank by")
 
@@ -179,16 +180,16 @@ class _Said:
 
 def place_steps(came: Path, what: Carried) -> list[Step]:
     return [
-        run("put it in its place", "mv", "-T", "--", came, what.here),
-        run("remove the folder it came in", "rm", "-rf", "--", came.parent),
+        run("put the copy in its place", "mv", "-T", "--", came, what.here),
+        run("remove the folder of the copy", "rm", "-rf", "--", came.parent),
     ]
 
 
 def look_through(came: Path) -> None:
-    """Raises HostError where there is anything but files, folders, and links among them: no link may lead out of what
-    is put in its place, wherever that will be."""
+    """Raises HostError if the copy has anything but files, folders, and links among them. No link may lead out of the
+    copy, wherever it will be put."""
     if not os.path.lexists(came):
-        raise DidNotComeError(f"{came.name} did not come out of the guest: it is not there")
+        raise DidNotComeError(f"{came.name} does not exist in the guest")
     home = came.parent.resolve()
     top = home / came.name
     for path in _everything(top):
@@ -196,11 +197,11 @@ def look_through(came: Path) -> None:
         if stat.S_ISLNK(mode):
             if path == top or path.readlink().is_absolute() or not _leads(path).is_relative_to(top):
                 raise HostError(
-                    f"{path.relative_to(home)} is a link to {path.readlink()}, which is outside of what came out",
-                    hint="copy what it links to, in the guest: cp -rL",
+                    f"{path.relative_to(home)} is a link to {path.readlink()}, which is outside of the copied files",
+                    hint="copy the target of the link, in the guest: cp -rL",
                 )
         elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or mode & _ODD:
-            raise HostError(f"{path.relative_to(home)} is no plain file or folder", hint="leave it in the guest")
+            raise HostError(f"{path.relative_to(home)} is not a plain file or folder", hint="leave it in the guest")
 
 
 def _everything(came: Path) -> Iterator[Path]:
@@ -210,11 +211,11 @@ def _everything(came: Path) -> Iterator[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    raise explain(error, f"what came out cannot be looked through: {error.filename}: {error.strerror}") from error
+    raise explain(error, f"cannot check what was copied out: {error.filename}: {error.strerror}") from error
 
 
 def _leads(link: Path) -> Path:
-    """Raises HostError for one that leads to itself. `resolve` says so in some releases of Python only."""
+    """Raises HostError for a link that leads to itself. `Path.resolve` raises only in some releases of Python."""
     try:
         link.stat()
     except OSError as error:

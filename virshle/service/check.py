@@ -1,9 +1,10 @@
-"""Whether every VM is there, whole, and nothing is there that is nobody's. All of it is read, and nothing changed.
+"""Checks that every VM is complete, and that everything in the state folder belongs to a VM. It reads, and changes
+nothing.
 
     report = check(node)
     assert not report.violations
 
-What an interrupted command left, and the next one that changes VMs cleans by itself, is no violation but a leftover.
+What an interrupted command left is a leftover, not a violation: the next command that changes VMs removes it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from uuid import UUID
 
 from virshle.exec.table import open_still
 from virshle.fs import START, explained, held
+from virshle.model.names import run_name
 from virshle.model.units import format_size
 from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
+from virshle.service.files import closed
 from virshle.service.lost import may_run, shut_down
 from virshle.service.node import Node
 from virshle.service.seen import Seen, SeenVm, Violation, see
 from virshle.service.start import growing, odd_files, short_disks
 from virshle.store.astray import move_back, strays
 from virshle.store.layout import definition
-from virshle.store.read import link_owner, made_by_newer, unfinished_images
+from virshle.store.read import link_owner, made_by_newer, to_own, unfinished_images
 from virshle.vmm.account import as_user, vmm_user
 from virshle.vmm.place import Place
 
@@ -42,18 +45,18 @@ class Report:
     violations: list[Violation]
     leftovers: list[Violation]
     whole: int
-    """How many VMs can be used."""
+    """The number of VMs that can be used."""
     running: int
     large: list[Violation] = field(default_factory=list)
-    """What a guest has filled, and no command cleans while it runs."""
+    """Large files that a guest has filled. No command makes them smaller while the guest runs."""
 
 
 def check(node: Node) -> Report:
-    """Raises ConfigError, HostError where it cannot look."""
+    """Raises ConfigError, HostError if the state cannot be read."""
     report = _look(node)
     if not report.violations and not report.leftovers:
         return report
-    # What a command is in the middle of looks like a fault. A fault lasts.
+    # A command that is running now can look like a fault. A real fault is still there at the second look.
     time.sleep(MOMENT)
     again = _look(node)
     return Report(
@@ -80,43 +83,43 @@ def _look(node: Node) -> Report:
 def _leftovers(seen: Seen) -> Iterator[Violation]:
     left = seen.left
     for step in [*left.links.steps, *(step for plan in left.folders for step in plan.steps)]:
-        yield Violation(f"{step.why}: {step.shell()}", "leftover", "the next `v create` or `v delete` does it")
+        yield Violation(f"{step.why}: {step.shell()}", "leftover", "the next `v create` or `v delete` does this")
     for folder in left.alone:
         if made_by_newer(folder) and not held(folder):
             what = f"{folder} was left by an interrupted command of a newer virshle"
-            remedy = "the next `v create` or `v delete` of that virshle clears it"
-            if not may_run(folder.name[5:].replace("-", "")[:12], seen.processes):
+            remedy = "the next `v create` or `v delete` of that virshle removes it"
+            if not may_run(run_name(folder.name[5:]), seen.processes):
                 remedy += f"; or: rm -rf {quote(str(folder))}"
             yield Violation(what, "leftover", remedy)
     for folder in unfinished_images(seen.layout):
         if not held(folder):
-            yield Violation(f"{folder} was left by an interrupted command", "leftover", "v image gc clears it")
+            yield Violation(f"{folder} was left by an interrupted command", "leftover", "v image gc removes it")
 
 
 def _large(seen: Seen) -> Iterator[Violation]:
-    """Its logs, to which its VMM appends and which may be emptied under it; and what it says of itself, of which only
-    the start is read."""
+    """Large logs, and the large file of what a guest says about itself. The VMM appends to its logs, so they may be
+    emptied while it runs. Of the other file only the beginning is read, so the rest may be cut."""
     for vm in seen.vms:
         try:
             logs = [] if vm.place.logs.is_symlink() else _listed(vm.place.logs)
         except PermissionError:
-            continue  # another's, of which there is more to tell than this
+            continue  # another user's folder: other checks report it
         for path, kept in (*((log, 0) for log in (*logs, vm.place.terminal_log)), (vm.place.ready, START)):
             status = _status(path)
             if status is not None and stat.S_ISREG(status.st_mode) and status.st_blocks * 512 > Place.longest_log:
-                # Whose folder that is could put a link there.
+                # The owner of the folder could put a link there, so the command runs as that owner.
                 who = as_user(vmm_user()) if path.parent.stat().st_uid != os.getuid() else []
                 cut = shlex.join([*who, "truncate", "-s", str(kept), "--", str(path)])
-                yield Violation(f"{path} has {format_size(status.st_blocks * 512)} on disk", vm.subject, cut)
+                yield Violation(f"{path} uses {format_size(status.st_blocks * 512)} on disk", vm.subject, cut)
 
 
 def _definitions(seen: Seen) -> Iterator[Violation]:
-    """Those that cannot be used, and those that share a name or a number."""
+    """VMs that cannot be used, and VMs that share a name or a number."""
     for vm in seen.vms:
         if vm.broken is not None and vm.process is not None:
             name = vm.entry.name
-            remedy = f"`v stop {name}` stops it as it is; `v start {name}` says then what mends it"
-            yield Violation(f"{vm.broken.message}; it runs", vm.subject, remedy)
+            remedy = f"`v stop {name}` stops it as it is; then `v start {name}` says how to fix it"
+            yield Violation(f"{vm.broken.message}; it is running", vm.subject, remedy)
         elif vm.broken is not None:
             yield Violation(vm.broken.message, vm.subject, vm.broken.hint)
         elif vm.entry.problem:
@@ -125,18 +128,18 @@ def _definitions(seen: Seen) -> Iterator[Violation]:
 
 
 def _strays(seen: Seen) -> Iterator[Violation]:
-    """Among the VMs' folders."""
+    """Files and folders among the VMs' folders that belong to no VM."""
     homes = {path: uuid for uuid, path in seen.left.astray.items()}
     for path in strays(seen.layout, {vm.place.folder for vm in seen.vms}):
-        why = "it is no VM's: a VM's folder is named by the uuid in its vm.json"
-        remedy = f"name it so, or move it out of {path.parent}"
+        why = "it belongs to no VM: the name of a VM's folder is the uuid in its vm.json"
+        remedy = f"rename it to that uuid, or move it out of {path.parent}"
         if path in homes:
             remedy = move_back(path, seen.layout.vm(homes[path]))
         yield Violation(why, str(path), remedy)
 
 
 def _runtime(seen: Seen) -> Iterator[Violation]:
-    """Folders of sockets without an owner, or with two."""
+    """Runtime folders that belong to no VM, or to two."""
     uuids = {vm.entry.uuid for vm in seen.vms} | {UUID(folder.name[5:]) for folder in seen.staging}
     owners = Counter(seen.layout.run(uuid) for uuid in uuids)
     for path in _listed(seen.layout.runs):
@@ -148,8 +151,8 @@ def _runtime(seen: Seen) -> Iterator[Violation]:
 
 
 def _empty_folder(seen: Seen, path: Path) -> str:
-    """What to do about a runtime folder of no VM; empty where there is no more to say. In it are the sockets by
-    which a VMM is reached that runs: they cannot be made again."""
+    """What to do about a runtime folder of no VM; empty if another check reports it. A folder with the sockets of a
+    running VMM must stay: those sockets cannot be made again."""
     if path.name in seen.lost:
         return seen.lost[path.name]
     for process in seen.processes:
@@ -157,57 +160,61 @@ def _empty_folder(seen: Seen, path: Path) -> str:
             return shut_down(seen.layout, process)
     for vm in seen.vms:
         if vm.process is not None and not vm.place.run.is_dir():
-            return f"if it is that of {vm.subject}, which runs, move it back: {move_back(path, vm.place.run)}"
+            return f"if it belongs to {vm.subject}, which runs, move it back: {move_back(path, vm.place.run)}"
     return f"rm -rf {quote(str(path))}"
 
 
 def _links(seen: Seen) -> Iterator[Violation]:
-    """Names and numbers that lead to no VM, or to one that does not have them. Those of VMs that are gone, and those
-    that are missing, are leftovers."""
+    """Links of names and numbers that are not links to a VM, or that lead to a VM with another name or number. Links to
+    VMs that are gone, and missing links, are leftovers."""
     vms = {vm.entry.uuid: vm for vm in seen.vms}
     for kind, folder in (("name", seen.layout.names), ("id", seen.layout.ids)):
         for path in _listed(folder):
             owner = link_owner(path)
             if owner is None:
-                yield Violation("no link to a VM", str(path), f"move it out of {folder}")
+                yield Violation("it is not a link to a VM", str(path), f"move it out of {folder}")
             elif owner in vms and (summary := vms[owner].entry.summary) is not None:
                 has = str(getattr(summary, kind))
                 if has != path.name:
-                    why = f"leads to {vms[owner].subject}, whose {kind} is {has}"
+                    why = f"it leads to {vms[owner].subject}, but that VM has the {kind} {has}"
                     yield Violation(why, str(path), f"rm {quote(str(path))}")
 
 
 def _files(seen: Seen) -> Iterator[Violation]:
-    """What a VM cannot run without, and has not, or has not whole."""
+    """Files that a VM needs and that are missing or not complete."""
     for vm in seen.vms:
         if vm.vm is None:
             continue
-        odd = set(odd_files(vm.vm, vm.place))
+        try:
+            odd = set(odd_files(vm.vm, vm.place))
+        except PermissionError as error:
+            yield Violation(closed(error), vm.subject, f"if it should be yours, as root: {to_own(vm.place.folder)}")
+            continue
         for path in sorted(odd):
             remedy = _put_back(vm, path)
-            yield Violation(f"{path} is missing, or no regular file in its folder", vm.subject, remedy)
+            yield Violation(f"{path} is missing, or is not a regular file in its folder", vm.subject, remedy)
         for path, has, wanted in short_disks(vm.vm, vm.place):
             if path not in odd:
-                why = f"{path} was cut short: it has {has} bytes, and the disk {wanted}"
-                # Not under a guest, which would read zeros where it wrote something else.
-                mend = (
-                    f"to grow it: {growing(path, wanted)}" if vm.process is None else f"first: v stop {vm.entry.name}"
-                )
-                yield Violation(why, vm.subject, f"what is missing is lost; {mend}")
+                why = f"{path} was cut short: it has {has} bytes, but the disk has {wanted}"
+                # Not while the guest runs: it would read zeros where it had written data.
+                fix = f"to grow it: {growing(path, wanted)}" if vm.process is None else f"first: v stop {vm.entry.name}"
+                yield Violation(why, vm.subject, f"the missing part is lost; {fix}")
 
 
 def _put_back(vm: SeenVm, path: Path) -> str:
-    """Of a file that a VM lacks. What was removed while it runs is there until its VMM ends (unlink(2))."""
+    """What to do about a missing file. If it was removed while the VM runs, the VMM still has it (unlink(2))."""
     pid = vm.process.pid if vm.process else None
     held_still = open_still(pid, path) if pid is not None and not os.path.lexists(path) else None
     if held_still is None:
         return "put it back"
     copy = shlex.join(["cp", "--sparse=always", "--", str(held_still), str(path)])
-    return f"its VMM has it still, and nobody when that ends; with the guest paused: v pause {vm.entry.name} && {copy}"
+    return (
+        f"only its VMM still has the file, and only until the VMM ends; copy it now: v pause {vm.entry.name} && {copy}"
+    )
 
 
 def _shared_files(seen: Seen) -> Iterator[Violation]:
-    """Two disks that are one file."""
+    """Disks that are the same file."""
     owners: dict[tuple[int, int], tuple[SeenVm, Path]] = {}
     for vm in seen.vms:
         for path in vm.disks:
@@ -217,17 +224,18 @@ def _shared_files(seen: Seen) -> Iterator[Violation]:
             other, first = owners.setdefault((status.st_dev, status.st_ino), (vm, path))
             if first != path or other is not vm:
                 why = f"{path} is the same file as {first}, a disk of {other.subject}"
-                # While it runs, its VMM would go on with what it has open.
+                # While the VM runs, its VMM would go on with the old file, which it has open.
                 stop = f"v stop {vm.entry.name} && " if vm.process is not None else ""
                 here, own = quote(str(path)), quote(f"{path}.own")
                 yield Violation(why, vm.subject, f"{stop}cp --sparse=always {here} {own} && mv {own} {here}")
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """None where it is missing, which is told of every disk, or went with its VM in this moment."""
+    """None if the file is missing, or if it cannot be looked at. Another check reports these disks; a VM may also have
+    been deleted just now."""
     try:
         return path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 

@@ -1,4 +1,4 @@
-"""Whether what runs is a VM's: processes, units of systemd, and the locks they hold."""
+"""Checks that the processes that run, the units of systemd, and the locks that they hold belong to VMs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from virshle.errors import HostError
 from virshle.exec.process import recorded
 from virshle.exec.table import has_open
 from virshle.fs import held
+from virshle.model.names import run_name
 from virshle.service.lost import may_run, shut_down
 from virshle.service.seen import Seen, SeenVm, Violation
 from virshle.store.astray import move_back
@@ -20,7 +21,7 @@ _UP = ("active", "activating", "deactivating", "reloading")
 
 
 def run_faults(seen: Seen) -> Iterator[Violation]:
-    """VMs that run otherwise than launch.json says."""
+    """VMs that do not run as their launch.json says."""
     processes = {process.pid: process for process in seen.processes}
     for vm in seen.vms:
         if vm.hidden is not None:
@@ -29,10 +30,10 @@ def run_faults(seen: Seen) -> Iterator[Violation]:
             continue
         again = f"v stop {vm.entry.name}; v start {vm.entry.name}"
         if vm.process.pid is None:
-            why = "runs, and its record does not say as which process"
+            why = "runs, but its record does not name the process"
             yield Violation(why, vm.subject, f"fuser -v {quote(str(vm.place.record))} names it")
         elif not vm.place.run.is_dir():
-            why = f"runs, and its runtime folder {vm.place.run} is gone: nobody can talk to its VMM"
+            why = f"runs, but its runtime folder {vm.place.run} is gone: nothing can reach its VMM"
             yield Violation(why, vm.subject, _without_sockets(vm))
         elif why := _otherwise(seen, vm, processes.get(vm.process.pid)):
             yield Violation(why, vm.subject, again)
@@ -42,13 +43,13 @@ def _otherwise(seen: Seen, vm: SeenVm, process: VmProcess | None) -> str:
     assert vm.process is not None
     launch, last = vm.launch, recorded(vm.place.record)
     if launch is None:
-        return "runs, and launch.json does not say how"
+        return "runs, but launch.json does not say how"
     if last is None or last.token != launch.token:
-        return "launch.json is of another run than the one that lasts"
-    # The script becomes the VMM.
+        return "launch.json belongs to another run, not to the one that runs now"
+    # The process of the script becomes the VMM (exec).
     if process is None or process.kind not in (launch.hypervisor, SCRIPT):
-        what = process.kind if process else "no VMM of its"
-        return f"launch.json says that {launch.hypervisor} runs it, and process {vm.process.pid} is {what}"
+        what = process.kind if process else "not its VMM"
+        return f"launch.json says that {launch.hypervisor} runs it, but process {vm.process.pid} is {what}"
     if isinstance(seen.units, HostError) or not systemd_runs():
         return ""
     if launch.unit and seen.units.get(launch.unit) not in _UP:
@@ -67,7 +68,7 @@ def _without_sockets(vm: SeenVm) -> str:
 
 
 def process_faults(seen: Seen) -> Iterator[Violation]:
-    """Processes that run for a VM which is not there, or does not run, or has another VMM."""
+    """Processes that run for a VM that does not exist, that is stopped, or that has another VMM."""
     owners = {vm.place.run.name: vm for vm in seen.vms}
     for process in seen.processes:
         owner = owners.get(process.run)
@@ -83,25 +84,25 @@ def _stray(process: VmProcess, owner: SeenVm | None) -> str:
         return ""
     if owner.process is None:
         return f"runs for {owner.subject}, which is stopped"
-    # cloud-hypervisor has a child of the same name, for its terminal's size (vmm/src/sigwinch_listener.rs).
+    # cloud-hypervisor has a child with the same name, which watches the terminal's size (vmm/src/sigwinch_listener.rs).
     if process.is_vmm and owner.process.pid not in (None, process.pid, process.parent):
         return f"runs beside process {owner.process.pid}, which runs {owner.subject}"
     return ""
 
 
 def _end(seen: Seen, process: VmProcess, owner: SeenVm | None) -> str:
-    """How a process that is no VM's is ended; empty where there is no more to say. Only what runs no guest, and
-    whose VM does not run either, is told to be killed."""
+    """How to end a process that belongs to no VM; empty if another check reports it. `kill` is proposed only for a
+    process that runs no guest, and only if its VM does not run either."""
     if process.run in seen.lost:
         return seen.lost[process.run]
     if owner is not None and owner.process is not None:
         both = f"{owner.process.pid},{process.pid}"
-        return f"they write to the same disks: shut the guest of one of them down from inside; ps -wwfp {both}"
+        return f"both write to the same disks: shut one of the two guests down from inside; ps -wwfp {both}"
     return shut_down(seen.layout, process) if may_run(process.run, seen.processes) else f"kill {process.pid}"
 
 
 def unit_faults(seen: Seen) -> Iterator[Violation]:
-    """Units that run no VM, or are kept as those of a VM which is not there."""
+    """Units that run no VM, or that systemd still lists although their VM is gone."""
     if isinstance(seen.units, HostError):
         yield Violation(seen.units.message, "units of systemd", seen.units.hint)
         return
@@ -114,34 +115,34 @@ def unit_faults(seen: Seen) -> Iterator[Violation]:
         try:
             folder = unit_folder(unit)
             if folder is not None and folder.parent != seen.layout.vms:
-                continue  # of a VM with another state folder than ours
+                continue  # of a VM in another state folder
             if folder in runs:
-                continue  # its VM's launch.json does not name it, of which more is told there
+                continue  # its VM's launch.json does not name it: `run_faults` reports that
             remedy = _end_unit(seen, unit, state, folder)
         except HostError as error:
             yield Violation(error.message, f"unit {unit}", error.hint)
             continue
         if remedy:
-            yield Violation(f"is {state}, and no VM's", f"unit {unit}", remedy)
+            yield Violation(f"is {state}, but belongs to no VM", f"unit {unit}", remedy)
 
 
 def _end_unit(seen: Seen, unit: str, state: str, folder: Path | None) -> str:
-    """Only a unit in which nothing runs is told to be stopped. To stop one whose VM's folder is gone would cut the
-    power, as what its ExecStop runs is in that folder."""
+    """`systemctl stop` is proposed only for a unit in which nothing runs. If the VM's folder is gone, a stop would cut
+    the power: the program that ExecStop runs is in that folder."""
     if state not in _UP:
         return f"systemctl reset-failed {unit}"
-    run = folder.name.replace("-", "")[:12] if folder else ""
+    run = run_name(folder.name) if folder else ""
     if run in seen.lost:
         return seen.lost[run]
     pid = unit_process(unit)
     if pid is None:
         return f"systemctl stop {unit}"
     process = next((one for one in seen.processes if one.pid == pid), None)
-    return shut_down(seen.layout, process) if process else f"see what it runs: systemctl status {unit}"
+    return shut_down(seen.layout, process) if process else f"to see what it runs: systemctl status {unit}"
 
 
 def lock_faults(seen: Seen) -> Iterator[Violation]:
-    """Locks of folders that a VMM holds, or what helps it: nobody could work on the VM as long as it lives."""
+    """Locks of folders that a VMM or its helper holds: no command could work on the VM while that process lives."""
     for folder in [seen.layout.vms, *(vm.place.folder for vm in seen.vms)]:
         if not _held(folder):
             continue
@@ -154,7 +155,7 @@ def lock_faults(seen: Seen) -> Iterator[Violation]:
 
 
 def _held(folder: Path) -> bool:
-    """Not known, hence not so, of a folder that is not ours to look into; whose it is, is told of its VM."""
+    """False if we may not look into the folder: then another check reports the owner of the folder."""
     try:
         return held(folder)
     except PermissionError:

@@ -1,6 +1,6 @@
-"""A guest's clock after a pause. Tried: a guest of QEMU by emulation is behind by as long as it stood still, one of
-cloud-hypervisor v53 (kvm-clock) is not. Nothing in a guest may mend it soon: chrony steps a clock only when it begins
-(chrony.conf(5), makestep)."""
+"""A guest's clock after a pause. Measured: on emulated QEMU the clock is then behind by the length of the pause; on
+cloud-hypervisor v53 (kvm-clock) it is not. The guest itself may not correct it soon:
+chrony steps a clock only when chrony starts (chrony.conf(5), makestep)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from virshle.service.ssh import pin_steps, ssh_command
 from virshle.store import Entry
 
 _SECONDS = 8.0
-"""Which a guest gets to take it: it is entered by ssh, and may be slow."""
+"""For the ssh login and the command; a guest may be slow."""
 
 
 def set_clock(node: Node, entry: Entry) -> None:
-    """By ssh, as far as its guest lets us; where it does not, that is said."""
+    """Sets it by ssh. If the guest does not allow that, a note says so."""
     if node.dry_run is not None:
         node.dry_run(f"# then: set the clock of {entry.name} by ssh, if it is behind")
         return
@@ -30,9 +30,10 @@ def set_clock(node: Node, entry: Entry) -> None:
             apply.commit()
     except VirshleError as error:
         log.info(error.message)
-        log.note(f"the clock of {entry.name} could not be set: it is behind by as long as the VM was paused")
+        log.note(f"the clock of {entry.name} could not be set: it is behind by the length of the pause")
 
 
 def _script(now: int) -> str:
-    """Never back: a second or two go by on the way."""
+    """A shell command that sets the clock forward, never back. 1 s of difference is ignored: the command itself takes
+    time to arrive."""
     return f"[ $(({now} - $(date +%s))) -le 1 ] || date -s @{now} >/dev/null 2>&1 || sudo -n date -s @{now} >/dev/null"

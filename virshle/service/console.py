@@ -1,9 +1,9 @@
-"""A VM's console for any number of viewers, none of whom needs, serves or can hold up another.
+"""A VM's console for any number of viewers. No viewer needs another one, and none can block another one.
 
-All follow one log from where they came in, and each types into the VM himself. QEMU writes that log alone, and is typed
-into by a FIFO. cloud-hypervisor has a pty: whoever is first at a piece of its output reads it and appends it to the
-log; the next piece may be another's. A lock is held for that moment alone, so whoever is killed or stopped leaves the
-rest to the others.
+All viewers follow one log, each from the point where it joined, and each types into the VM directly. QEMU writes the
+log itself, and reads what is typed from a FIFO. cloud-hypervisor has a pty: the viewer that comes first reads a piece
+of output and appends it to the log; another viewer may get the next piece. The viewer holds a lock only for that
+moment, so the others go on if a viewer is killed or stopped.
 """
 
 from __future__ import annotations
@@ -31,34 +31,35 @@ from virshle.vmm.driver import Terminal
 from virshle.vmm.seen import launch_of
 
 SCROLLBACK = 16 << 10
-"""Bytes of the log, at most, that a viewer is shown first."""
+"""A viewer first gets the end of the log, at most this many bytes."""
 KEPT = 256 << 10
-"""Bytes that the first viewer leaves of terminal.log, which grows as long as there are viewers."""
+"""The first viewer cuts terminal.log to this many bytes. The file grows as long as there are viewers."""
 UNSENT = 1 << 20
-"""Bytes that may be typed ahead of a guest which does not read. What is more is lost, as on a real line."""
+"""Bytes of input that are kept for a guest that does not read. More input is lost, as on a real serial line."""
 PATIENCE = 5.0
-"""Seconds to wait for another viewer who reads the pty, which takes less than a thousandth of one."""
+"""Seconds to wait for another viewer that reads the pty. Such a read takes less than a millisecond."""
 _BLOCK = 1 << 16
 _FLAGS = os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _QUESTIONS = re.compile(
-    rb"\x05|\x1bZ"  # who are you
+    rb"\x05|\x1bZ"  # who are you?
     rb"|\x1b\[[?>=]?[\d;]*(?:[cnq]|\$p|(?<=\?)u)"  # device attributes, status and cursor, version, modes, keys
     rb"|\x1b\[(?:1[13-9]|2[01])[\d;]*t"  # the window's size, place and title
     rb"|\x1b\][^\x07\x1b]*\?(?:\x07|\x1b\\)"  # colours, the clipboard
     rb"|\x1bP[^\x1b]*\x1b\\"  # capabilities, settings
 )
-"""What a terminal answers by itself, as if its user typed it (xterm's ctlseqs): no question for an old log to ask."""
+"""Control sequences that a terminal answers as if its user typed the answer (xterm's ctlseqs). They are removed from
+old output, because that question is over."""
 
 
 class Console:
-    """One viewer of a VM that runs. Nothing blocks, but for a bounded question to the VMM at the beginning and after a
-    reboot of the guest. Used in a loop: `pump`, then `output` until it is empty."""
+    """One viewer of a running VM. Nothing blocks, except for a request to the VMM, with a time limit, at the beginning
+    and after a reboot of the guest. Use it in a loop: `pump`, then `output` until that is empty."""
 
     def __init__(self, node: Node, entry: Entry, *, typing: bool = True) -> None:
-        """Without `typing` nothing is ever sent, not even a window's size.
+        """Without `typing` nothing is ever sent to the guest, not even the window's size.
 
-        Raises ConflictError where the VM does not run or has no console, HostError where that cannot be opened.
+        Raises ConflictError if the VM does not run or has no console, HostError if the console cannot be opened.
         """
         check_owner(entry)
         self.name, self._uuid, self._node = entry.name, entry.uuid, node
@@ -68,16 +69,16 @@ class Console:
             vm = entry.whole()
             raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name}")
         self.paused = told_of(place).state == "paused"
-        """Whether its guest stood still when this was opened."""
+        """True if the guest was paused when the console was opened."""
         driver = driver_of(self._launch, place)
         terminal = driver.console(place)
         self.sized = terminal.kind == "pty"
-        """Whether the guest is told the window's size."""
+        """True if the guest gets the window's size."""
         old, log = place.console_log, place.terminal_log if self.sized else place.console_log
         with ExitStack() as opened, explained(f"open the console of {entry.name}"):
             seat = opened.enter_context(_seat(place.run, log if self.sized else None))
             self.others = len(_holders(seat.fd)) - 1
-            """How many viewers there were before."""
+            """The number of other viewers when this one joined."""
             flags = os.O_RDWR | os.O_CREAT if self.sized else os.O_RDONLY
             self._log = os.open(log, flags | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
             opened.callback(os.close, self._log)
@@ -89,7 +90,7 @@ class Console:
             self._opened = opened.pop_all()
 
     def close(self) -> None:
-        """What is unread of a pty stays in it for the next viewer."""
+        """Unread output of a pty stays there for the next viewer."""
         self._opened.close()
 
     def __enter__(self) -> Console:
@@ -100,30 +101,30 @@ class Console:
 
     @property
     def ended(self) -> bool:
-        """Whether the VM has stopped since, or was even started again."""
+        """True if the VM has stopped since then, also if it was started again."""
         if self._node.process(self._uuid) is None:
             return True
         launch = launch_of(self._place)
         return launch is not None and launch != self._launch
 
     def filenos(self) -> list[int]:
-        """What may be selected on for output; beside that, it must be looked for now and then."""
+        """File descriptors for `select`. They do not show all output: `pump` must be called from time to time too."""
         return self._line.filenos()
 
     def pump(self) -> None:
-        """Keeps the line going: what was typed is sent as far as the guest reads, what it said comes to the log.
+        """Sends what was typed, as far as the guest reads, and copies what the guest said to the log.
 
-        Raises ConflictError where another viewer stands in the way, HostError where the log cannot be written.
+        Raises ConflictError if another viewer blocks the pty, HostError if the log cannot be written.
         """
         self._line.pump()
 
     def output(self) -> bytes:
-        """The next piece of what the guest said, empty where there is none: the end of the log, then what is added."""
+        """The next piece of output: first the end of the log, then what is added. Empty if there is nothing new."""
         if self._scrollback:
             text, self._scrollback = self._scrollback, b""
             return text
         if os.fstat(self._log).st_size < self._at:
-            self._at = 0  # somebody has emptied it
+            self._at = 0  # the file was emptied
         text = os.pread(self._log, _BLOCK, self._at)
         self._at += len(text)
         return text
@@ -132,12 +133,12 @@ class Console:
         self._line.input(text)
 
     def resize(self, rows: int, columns: int) -> None:
-        """Tells the guest where the line can; of several viewers the last one counts."""
+        """Tells the guest the window's size if the line can do that. The last call of all viewers counts."""
         self._line.resize(rows, columns)
 
 
 class _Line:
-    """A FIFO that is typed into."""
+    """Input through a FIFO."""
 
     def __init__(self, path: Path, typing: bool) -> None:
         self._fd = _own(os.open(path, os.O_WRONLY | _FLAGS), path) if typing else -1
@@ -165,7 +166,7 @@ class _Line:
             self._gone(error)
 
     def _gone(self, error: OSError) -> None:
-        """Nobody is at the other side: the VM has ended, or its guest reboots (a pty whose other side is closed)."""
+        """The other side is closed: the VM has ended, or its guest reboots (a pty)."""
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise error
         self.close()
@@ -174,11 +175,11 @@ class _Line:
         self._send()
 
     def resize(self, rows: int, columns: int) -> None:
-        """A serial line carries none."""
+        """A serial line does not carry a size."""
 
 
 class _Pty(_Line):
-    """`ask` says which it is now: another one after a reboot of the guest."""
+    """A pty. `ask` returns the current one: the guest gets another pty when it reboots."""
 
     def __init__(self, terminal: Terminal, ask: Callable[[], Terminal], log: int, typing: bool) -> None:
         self._ask, self._log, self._typing = ask, log, typing
@@ -191,7 +192,7 @@ class _Pty(_Line):
     def _open(self, terminal: Terminal) -> None:
         flags = os.O_RDWR if self._typing else os.O_RDONLY
         self._fd = _own(os.open(terminal.path, flags | _FLAGS), terminal.path)
-        # Its number may have been given to somebody else's terminal in between; not if it is still the guest's.
+        # The number of the pty may belong to another terminal by now. It does not if the VMM still names it.
         with suppress(VirshleError):
             if self._ask() == terminal:
                 if self._size:
@@ -200,7 +201,7 @@ class _Pty(_Line):
         self.close()
 
     def filenos(self) -> list[int]:
-        # Not while another reads: what is readable stays so until he has.
+        # Not while another viewer reads: until it is done, the pty stays readable, and `select` would return at once.
         return [self._fd] if self._fd >= 0 and self._waits_since is None else []
 
     def input(self, text: bytes) -> None:
@@ -228,7 +229,7 @@ class _Pty(_Line):
             return
         self._waits_since = None
         try:
-            # Bounded, so that a guest which never ends does not keep its viewer from leaving.
+            # With a limit, so that the user can leave although the guest never stops writing.
             for _ in range(64):
                 if not (text := self._read()):
                     break
@@ -239,7 +240,7 @@ class _Pty(_Line):
             fcntl.flock(self._log, fcntl.LOCK_UN)
 
     def _read(self) -> bytes:
-        """Empty where there is nothing, or nobody any more."""
+        """Empty if there is no output, or if the other side is closed."""
         try:
             text = os.read(self._fd, _BLOCK)
         except BlockingIOError:
@@ -258,15 +259,15 @@ class _Pty(_Line):
             pids = " ".join(map(str, _holders(self._log)))
             raise ConflictError(
                 f"another viewer of this console was stopped while it was reading: process {pids or 'unknown'}",
-                hint=f"let it go on (kill -CONT {pids}) or end it (kill -KILL {pids})"
+                hint=f"continue it (kill -CONT {pids}) or end it (kill -KILL {pids})"
                 if pids
-                else "look for `v console`",
+                else "look for a stopped `v console`",
             )
 
 
 def _own(fd: int, path: Path) -> int:
-    """It, where it is a FIFO or a terminal. Raises OSError: who runs as the VMM could give us any other file to write
-    to, which only we may."""
+    """Returns `fd` if it is a FIFO or a terminal, else raises OSError: a process that runs as the VMM's user could put
+    a link there to a file that only we may write."""
     if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):
         return fd
     os.close(fd)
@@ -274,7 +275,7 @@ def _own(fd: int, path: Path) -> int:
 
 
 def _seat(run: Path, trim: Path | None) -> Lock:
-    """Held by every viewer; who is the first one cuts the log to trim back."""
+    """A lock that every viewer holds. The first viewer also shortens the log `trim`."""
     if trim is not None and (first := try_lock(run)) is not None:
         with first:
             _cut(trim)
@@ -291,7 +292,7 @@ def _cut(log: Path) -> None:
 
 
 def _end(log: Path, size: int | None, most: int) -> bytes:
-    """The end of the first `size` bytes, at most `most` of them and from the beginning of a line."""
+    """The end of the first `size` bytes of the log: at most `most` bytes, from the beginning of a line."""
     with suppress(FileNotFoundError), open(log, "rb", opener=no_link) as file:
         end = file.seek(0, os.SEEK_END) if size is None else size
         begin = file.seek(max(end - most, 0))
@@ -301,8 +302,8 @@ def _end(log: Path, size: int | None, most: int) -> bytes:
 
 
 def _holders(fd: int) -> list[int]:
-    """The pids that have an flock on a file, by /proc/locks (proc(5)); btrfs and others are known by another number
-    there, and then it is none."""
+    """The pids of the processes that have an flock on a file, from /proc/locks (proc(5)). btrfs and others have another
+    device number there; the list is then empty."""
     at = os.fstat(fd)
     place = f"{os.major(at.st_dev):02x}:{os.minor(at.st_dev):02x}:{at.st_ino}"
     lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Create: VMs from a template, all of them or none; killed between their commits, those stay whose was made."""
+"""Create VMs from a template: all of them or none. If v is killed between their commits, those with a commit stay."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from virshle.userdata import UserData, key_file, make_key, personal_keys, read_k
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for. `name`: of the only one, or the stem of several; made up where it is left out."""
+    """What the user asks for. `name`: the VM's, or the first part of the names of several; None: v chooses a name."""
 
     template: str
     name: str | None = None
     count: int = 1
     user_data: Sequence[Path] = ()
-    """Files of users, or a cloud-config."""
+    """TOML files with users, or a cloud-config."""
 
 
 def create(node: Node, order: Order) -> list[Vm]:
-    """The VMs made. Raises ConfigError, NotFoundError, ConflictError, HostError; then none was made."""
+    """Returns the new VMs. Raises ConfigError, NotFoundError, ConflictError, HostError; then no VM was created."""
     check_known()
     node.layout.check_state()
     node.layout.check_sockets()
@@ -71,7 +71,7 @@ def create(node: Node, order: Order) -> list[Vm]:
             vms = [
                 define(template, one, sources, firmware=firmware, **given) for one in _identities(node, order, entries)
             ]
-            # The folders first, then their locks, so that nobody who tidies takes them for abandoned.
+            # Under the registry's lock: `tidy` removes a folder without a lock as abandoned.
             apply(*(_staged(node, vm, stage(node.layout, vm.uuid)) for vm in vms))
             allow_locks(len(vms))
             for vm in vms:
@@ -86,18 +86,18 @@ def create(node: Node, order: Order) -> list[Vm]:
 
 
 def _to_disk(node: Node) -> Step:
-    """What is there before it is there after a power cut."""
+    """Writes everything to the disk: after a power cut, what exists now still exists."""
     return run("write all of it to the disk", "sync", "--file-system", node.layout.vms, timeout=3600)
 
 
 def _copied(sources: Sequence[Source]) -> list[Path]:
-    """Every file that each VM gets a copy of."""
+    """The files that each VM gets a copy of."""
     files = [file for source in sources for file in (source.path, source.kernel, source.initrd) if file is not None]
     return [file for file in files if file.exists()]
 
 
 def _check_names(node: Node, order: Order) -> None:
-    """Before any work: what is certainly wrong. A name whose link is missing is found to be taken later, under the
+    """Refuses bad names before any work is done. A name that is taken but has no link is found later, under the
     registry's lock. Raises UsageError, ConflictError."""
     for name in _names(order) if order.name is not None else ():
         try:
@@ -119,9 +119,9 @@ def _taken(node: Node, name: str) -> ConflictError:
     if owner is not None and not node.layout.vm(owner).exists() and node.runs(owner):
         return ConflictError(
             f"{name!r} is the name of a VM that runs, though its folder {node.layout.vm(owner)} is gone",
-            hint="choose another name; `v doctor` says where that folder is, as far as that can be known",
+            hint="choose another name; `v doctor` says where that folder is, if this can be found out",
         )
-    hint = f"choose another, or leave it out; to remove the old one: v delete {name}"
+    hint = f"choose another name, or give none; to delete the old VM: v delete {name}"
     return ConflictError(f"there is a VM named {name!r} already", hint=hint)
 
 
@@ -131,29 +131,29 @@ def _names(order: Order) -> list[str]:
 
 
 def _check_taken(data: UserData, source: Source) -> None:
-    """That the guest takes what is given for it, or that this is not known. Raises ConfigError."""
+    """Raises ConfigError if it is known that the guest cannot use the user data."""
     given = [word for word, value in (("users", data.users), ("cloud-config", data.cloud_config)) if value]
     if not given:
         return
     image = f"image {source.image!r}" if source.image else source.described
     if source.takes is None:
-        log.note(f"{' and '.join(given)}: for cloud-init in {image}; they have no effect where it has none")
+        log.note(f"{' and '.join(given)}: only cloud-init in {image} applies this; without cloud-init it has no effect")
         if data.cloud_config:
-            log.note("the cloud-config's YAML is not checked here; in the VM: cloud-init status --long")
+            log.note("v does not check the YAML of the cloud-config; to check it in the VM: cloud-init status --long")
     elif "cloud-config" in given and "cloud-config" not in source.takes:
         raise ConfigError(
-            f"{image} has no cloud-init, and takes no cloud-config",
-            hint="take an image that has it, a cloud image for example: v image import FILE; or users alone, in TOML",
+            f"{image} has no cloud-init, and cannot use a cloud-config",
+            hint="use an image with cloud-init, for example a cloud image: v image import FILE; or give only users",
         )
     elif "users" in given and "users" not in source.takes:
         raise ConfigError(
-            f"{image} makes no users",
-            hint=f"if an earlier virshle built it: v image build {source.image}; else take another image",
+            f"{image} cannot create users",
+            hint=f"if an older virshle built it: v image build {source.image}; else use another image",
         )
 
 
 def _entered_by(user: User, own: Sequence[str]) -> User:
-    """`v ssh -l USER` enters too: virshle's key is root's already."""
+    """Gives the user virshle's key too, so that `v ssh -l USER` works. root has the key already."""
     return user.model_copy(update={"authorized_keys": tuple(dict.fromkeys([*own, *user.authorized_keys]))})
 
 
@@ -167,20 +167,20 @@ def _source(node: Node, disk: DiskTemplate) -> Source:
 
 
 def _check_sizes(template: VmTemplate, sources: Sequence[Source]) -> None:
-    """Again, now that what was not built is. Raises ConfigError."""
+    """Checks the sizes again, now that all images are built. Raises ConfigError."""
     for disk, source in zip(template.disk, sources, strict=True):
         if disk.size is not None:
             check_size(disk.size, source.size, f"template {template.name!r}, disk {disk.name!r}")
 
 
 def _own_key(node: Node) -> list[str]:
-    """virshle's; none in a dry run before there is one."""
+    """virshle's own key; empty in a dry run if there is no key yet."""
     dry = node.dry_run is not None and not key_file(node.layout.keys).exists()
     return [] if dry else [read_key(node.layout.keys)]
 
 
 def _identities(node: Node, order: Order, entries: Sequence[Entry]) -> list[Identity]:
-    """Chosen under the registry's lock. Raises ConflictError."""
+    """Chooses names and numbers. The caller holds the registry's lock. Raises ConflictError."""
     names = {*links(node.layout.names), *(entry.name for entry in entries)}
     numbers = {int(name) for name in links(node.layout.ids) if name.isdecimal()}
     numbers |= {entry.summary.id for entry in entries if entry.summary}
@@ -201,7 +201,7 @@ def _staged(node: Node, vm: Vm, *steps: Step) -> Plan:
 
 
 def _fill(node: Node, vm: Vm, template: VmTemplate, sources: Sequence[Source]) -> list[Step]:
-    """All that is in its folder; the definition last."""
+    """Makes all files in the VM's folder; the definition is the last."""
     staged = node.layout.staged(vm.uuid)
     steps: list[Step] = []
     for disk, wanted, source in zip(vm.disks, template.disk, sources, strict=True):
@@ -213,5 +213,5 @@ def _fill(node: Node, vm: Vm, template: VmTemplate, sources: Sequence[Source]) -
     first = sources[0]
     if first.kernel is not None and first.initrd is not None:
         copy = ("cp", "--reflink=auto", "--no-preserve=mode,ownership", "--", first.kernel, first.initrd)
-        steps.append(run("copy what it boots", *copy, staged / "boot"))
+        steps.append(run("copy its kernel and initrd", *copy, staged / "boot"))
     return [*steps, write_definition(staged, vm, lasting=False)]

@@ -1,4 +1,4 @@
-"""What this host can do, and whether all is well with its VMs, each with the line that mends it."""
+"""What this host can do, and the problems of its VMs, each with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from virshle.vmm.account import check_way, vmm_user
 
 
 def examine(node: Node) -> list[Check]:
-    """Whatever cannot be looked at is one line of its own."""
+    """All checks. If something cannot be checked, one line says so."""
     return [
         *host_checks(host_arch(), vmm_user(), node.paths.state),
         *going_on("nix", lambda: [guarded("nix", lambda: _nix(node), "limited")]),
@@ -52,21 +52,21 @@ def _folders(node: Node) -> Iterator[Check]:
             yield Check(f"{name} folder", "no", error.message, error.hint)
             continue
         if os.access(here, os.W_OK):
-            yield Check(f"{name} folder", "yes", str(path) if here == path else f"{path} (not made yet)")
+            yield Check(f"{name} folder", "yes", str(path) if here == path else f"{path} (does not exist yet)")
         else:
-            yield Check(f"{name} folder", "no", f"{here} may not be written", f"export {variable}=A_FOLDER_OF_YOURS")
+            yield Check(f"{name} folder", "no", f"you may not write to {here}", f"export {variable}=A_FOLDER_OF_YOURS")
         if user := vmm_user():
             yield guarded(f"way to the {name} folder", functools.partial(_way, user, path), "no")
 
 
 def _sockets(node: Node) -> str:
     node.layout.check_sockets()
-    return f"fit in {node.layout.runs}"
+    return f"their paths in {node.layout.runs} are short enough"
 
 
 def _known() -> str:
     check_known()
-    return "known to the system, as Nix and ssh want it"
+    return "the system knows this user, as Nix and ssh require"
 
 
 def _way(user: str, path: Path) -> str:
@@ -82,7 +82,7 @@ def _images(node: Node) -> Iterator[Check]:
             yield Check(f"image {image.name}", "limited", error.message, error.hint, "state")
             continue
         if root is not None:
-            what = "Nix may delete it: it does not know the link to it, whose folder was moved"
+            what = "Nix may delete it: the folder of its link was moved, and Nix does not know the new place"
             yield Check(f"image {image.name}", "limited", what, root.shell(), "state")
 
 

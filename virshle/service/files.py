@@ -1,23 +1,23 @@
-"""Whether a VM has the files that it cannot run without. Cheap, as lists ask it of every VM that does not run."""
+"""Checks that a VM has the files that it needs. This is fast, as `v ls` calls it for every VM that does not run."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 
 def odd(folder: Path, files: Iterable[str]) -> Iterator[Path]:
-    """Those that are missing, or no regular file in the VM's own folder."""
+    """Files that are missing, or are not regular files in the VM's own folder."""
     for file, size in _sizes(folder, files):
         if size is None:
             yield folder / file
 
 
 def short(folder: Path, disks: Iterable[tuple[str, int]]) -> Iterator[tuple[Path, int, int]]:
-    """Of each disk that lacks its end: its file, the bytes that it has, and those of its definition. A larger one was
-    grown by hand, which is anybody's right. One that is missing is for `odd` to tell."""
+    """Disks whose end is missing: the file, its bytes, and the bytes in the definition. A larger disk was grown by
+    hand, which is allowed. `odd` reports missing disks."""
     wanted = dict(disks)
     for file, size in _sizes(folder, wanted):
         if size is not None and size < wanted[file]:
@@ -25,18 +25,30 @@ def short(folder: Path, disks: Iterable[tuple[str, int]]) -> Iterator[tuple[Path
 
 
 def lack(folder: Path, disks: Iterable[tuple[str, int]], others: Iterable[str] = ()) -> str:
-    """Why a VM cannot start; empty where it has all."""
+    """Why a VM cannot start; empty if it has all files."""
     wanted = {**dict(disks), **dict.fromkeys(others, 0)}
+    try:
+        return _lack(folder, wanted)
+    except PermissionError as error:
+        return closed(error)
+
+
+def closed(error: PermissionError) -> str:
+    return f"{error.filename} cannot be looked at: {error.strerror}"
+
+
+def _lack(folder: Path, wanted: Mapping[str, int]) -> str:
     for file, size in _sizes(folder, wanted):
         if size is None:
-            return f"{folder / file} is missing, or no regular file"
+            return f"{folder / file} is missing, or is not a regular file"
         if size < wanted[file]:
-            return f"{folder / file} was cut short: it has {size} bytes, and the disk {wanted[file]}"
+            return f"{folder / file} was cut short: it has {size} bytes, but the disk has {wanted[file]}"
     return ""
 
 
 def _sizes(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, int | None]]:
-    """None of what is missing, or no regular file in that folder."""
+    """The size of each file; None if it is missing, or is not a regular file in that folder. Raises PermissionError if
+    that cannot be seen: a disk that was taken for missing might be made again."""
     home, inside = f"{folder}/", dict[str, bool]()
     for file in files:
         parent = file.rpartition("/")[0]
@@ -44,6 +56,8 @@ def _sizes(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, int | None
             inside[parent] = _is_inside(home, parent)
         try:
             status = os.lstat(home + file)
+        except PermissionError:
+            raise
         except OSError:
             yield file, None
             continue

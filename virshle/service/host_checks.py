@@ -31,11 +31,11 @@ class Check:
     found: str
     remedy: str = ""
     area: Literal["host", "state"] = "host"
-    """What it is about: what the host has and can do, or what there is of VMs."""
+    """host: what the host has and can do. state: the VMs and images."""
 
 
 def host_checks(arch: Arch, user: str | None, state: Path) -> Iterator[Check]:
-    """`user`: the VMMs', None for who calls."""
+    """`user`: the user that VMMs run as; None: the user who runs v."""
     yield from going_on("host programs", lambda: _programs(arch, user))
     looks: dict[str, Callable[[], list[Check]]] = {
         "KVM": lambda: [_kvm(arch, user)],
@@ -56,7 +56,7 @@ def host_checks(arch: Arch, user: str | None, state: Path) -> Iterator[Check]:
 def going_on(
     name: str, look: Callable[[], Iterable[Check]], area: Literal["host", "state"] = "host"
 ) -> Iterator[Check]:
-    """What is found. Where the look itself fails, one line says so, and the others go on."""
+    """Yields what `look` finds. If `look` fails, one line says so, and the other checks go on."""
     try:
         with explained(f"look at {name}"):
             yield from look()
@@ -76,14 +76,14 @@ def guarded(name: str, look: Callable[[], str], otherwise: Literal["limited", "n
 
 
 def install(program: str) -> str:
-    return f"apt-get install {PACKAGES.get(program, program)} (Debian; or your system's package of it)"
+    return f"apt-get install {PACKAGES.get(program, program)} (on Debian; else your system's package of it)"
 
 
 _NEEDED = ("ssh", "ssh-keygen", "mkfs.vfat", "mcopy", "flock", "setsid", "cp", "truncate", "find")
 _USEFUL = {
-    "socat": "the requests to QEMU that are shown cannot be pasted",
-    "curl": f"the requests to {PROGRAM} that are shown cannot be pasted",
-    "qemu-img": "only images that are raw can be imported",
+    "socat": "the QEMU requests that v shows cannot be pasted into a shell",
+    "curl": f"the {PROGRAM} requests that v shows cannot be pasted into a shell",
+    "qemu-img": "only raw images can be imported",
     "passt": f"VMs with a net of type user run on QEMU, not on {PROGRAM}",
 }
 
@@ -96,7 +96,7 @@ def _programs(arch: Arch, user: str | None) -> Iterator[Check]:
     needed = (*_NEEDED, "setpriv", "useradd") if user else _NEEDED
     missing = [name for name in needed if find_program(name) is None]
     if "cp" in missing:
-        found = f"has no folder in which cp is, which every system has: {os.environ.get('PATH', os.defpath)!r}"
+        found = f"no folder in it has cp, which every system has: {os.environ.get('PATH', os.defpath)!r}"
         yield Check("PATH", "no", found, "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     for name in missing:
         yield Check(name, "no", "missing", install(name))
@@ -111,12 +111,12 @@ def _kvm(arch: Arch, user: str | None) -> Check:
     problem = kvm_problem(arch, user)
     if not problem:
         return Check("KVM", "yes", "/dev/kvm is usable")
-    found = f"{problem}; VMs run by software emulation, many times slower"
+    found = f"{problem}; VMs run by software emulation, which is many times slower"
     if "may not be opened" in problem:
         remedy = f"usermod -aG kvm {user or '$USER'}; chgrp kvm /dev/kvm; chmod 660 /dev/kvm"
         return Check("KVM", "limited", found, remedy)
     module = kvm_module()
-    setup = "turn virtualisation (VT-x, AMD-V) on in the machine's setup; in a VM, on its host"
+    setup = "turn virtualisation (VT-x, AMD-V) on in the firmware setup of the machine; if it is a VM: on its host"
     return Check("KVM", "limited", found, f"modprobe {module}" if module else setup)
 
 
@@ -138,13 +138,13 @@ def _auto(arch: Arch, user: str | None) -> Check:
     except VirshleError as error:
         if find_program(arch.qemu) is None:
             return Check(name, "no", f"nothing can run a VM here: neither QEMU nor {PROGRAM}", install(arch.qemu))
-        return Check(name, "yes", f"takes QEMU: {error.message}")
-    return Check(name, "yes", f"takes {PROGRAM}, and QEMU for what that cannot run (v info says why)")
+        return Check(name, "yes", f"uses QEMU: {error.message}")
+    return Check(name, "yes", f"uses {PROGRAM}, and QEMU for VMs that {PROGRAM} cannot run (v info says why)")
 
 
 def _vsock(user: str | None) -> Check:
     if not VSOCK.exists():
-        found = f"{VSOCK} is not there: no ssh into a VM on QEMU that has no net ({PROGRAM} needs none)"
+        found = f"{VSOCK} does not exist: no ssh into a VM on QEMU without a net ({PROGRAM} does not need it)"
         return Check("vsock", "limited", found, "modprobe vhost_vsock")
     if not may_open(user, VSOCK):
         found = f"{VSOCK} may not be opened by {user or 'this user'}"
@@ -155,8 +155,8 @@ def _vsock(user: str | None) -> Check:
 def _processes(user: str | None) -> Check:
     whose = f"as {user}" if user else "as you"
     if systemd_runs():
-        return Check("VMMs", "yes", f"run {whose}, each a unit of systemd: systemctl status 'virshle-vm-*'")
-    return Check("VMMs", "yes", f"run {whose}, each a process of its own")
+        return Check("VMMs", "yes", f"run {whose}, each in a unit of systemd: systemctl status 'virshle-vm-*'")
+    return Check("VMMs", "yes", f"run {whose}, each as its own process")
 
 
 def _landlock() -> Check:

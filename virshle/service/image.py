@@ -1,10 +1,11 @@
-"""Images: built when they are wanted, and what disks are cloned from."""
+"""Images: disks are cloned from them, and they are built when they are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from virshle.config.load import IMPORTED
 from virshle.config.schema import ImageConfig
@@ -23,37 +24,38 @@ from virshle.template import Source
 
 
 def nix_of(node: Node) -> NixHost:
-    """Raises ConfigError where there is none, or one that is too old."""
+    """Raises ConfigError if there is no nix, or if it is too old."""
     return find_nix(node.paths.state / "nix")
 
 
 def ensure_built(node: Node, name: str) -> None:
-    """Builds the image where it is not built, or was built from another source than is configured now. Raises
+    """Builds the image if it is not built, or if it was built from another source than the configured one. Raises
     ConfigError, NotFoundError, HostError."""
     image = node.config.image(name)
     if image.path is None and not _is_current(node, image):
         build(node, name, again=False)
         return
     note_config(node)
-    if image.path is None and (root := dead_root(node, image)) is not None:
+    if image.path is None and dead_root(node, image) is not None:
         with node.apply() as apply:
-            if node.hold(apply, node.layout.image(name)):
+            # It may have been built anew while its lock was waited for.
+            if node.hold(apply, node.layout.image(name)) and (root := dead_root(node, image)) is not None:
                 apply(Plan(name, [root]))
             apply.commit()
 
 
 def dead_root(node: Node, image: ImageConfig) -> Step | None:
-    """What has Nix keep the image again; None where Nix keeps it. Raises ConfigError where its Nix is too old."""
+    """The step that makes Nix keep the image again; None if Nix keeps it. Raises ConfigError if Nix is too old."""
     link = image_link(node.layout.image(image.name))
     target = _linked(link.parent)
-    # Where there is no nix, nobody deletes what it built.
+    # Without nix, nobody deletes what nix has built.
     if target is None or not target.exists() or is_root(link) or find_program("nix") is None:
         return None
     return add_root(nix_of(node), link, target)
 
 
 def _is_current(node: Node, image: ImageConfig) -> bool:
-    """Whether what is there was built from what is configured. Raises ConfigError where it is no image."""
+    """True if the built image comes from the configured source. Raises ConfigError if it is not a disk image."""
     folder = node.layout.image(image.name)
     record = read_record(folder)
     if record is not None and (record.source, record.args) != (source_of(image, node.config.local), image.args):
@@ -63,7 +65,7 @@ def _is_current(node: Node, image: ImageConfig) -> bool:
 
 
 def known_size(node: Node, name: str) -> int | None:
-    """Bytes of its disk; None where it is built first. Raises as `image_source`."""
+    """Bytes of its disk; None if it must be built first. Raises the same as `image_source`."""
     image = node.config.image(name)
     if image.path is not None:
         return check_image(node.config.local(image.path))
@@ -76,10 +78,11 @@ def is_imported(node: Node, name: str) -> bool:
 
 
 def hold_images(node: Node, apply: Apply, names: Iterable[str], *, shared: bool = False) -> list[str]:
-    """Those whose folders are there, and nobody else's until the end of `apply`: none is built anew or let go of.
+    """Locks the folders of the images that have one, until the end of `apply`, and returns the names of those images.
+    Meanwhile no other process builds or releases them.
 
-    Whoever holds several takes them here, in the order of their names: two who took them in orders of their own could
-    wait for each other. `shared`: to clone from them, which many do at once.
+    Every process that locks several images does it here, in the order of their names: with different orders, two
+    processes could wait for each other. `shared`: to clone from the images, which several processes may do at once.
     """
     return [name for name in sorted({*names}) if _hold(node, apply, node.layout.image(name), shared=shared)]
 
@@ -92,20 +95,20 @@ def _hold(node: Node, apply: Apply, folder: Path, *, shared: bool) -> bool:
 
 
 def image_source(node: Node, name: str) -> Source:
-    """What a disk of this image is cloned from. Raises ConfigError, HostError where it is not built."""
+    """The file that a disk of this image is cloned from. Raises ConfigError; HostError if the image is not built."""
     image = node.config.image(name)
     if image.path is not None:
         path = node.config.local(image.path)
         return Source(path, check_image(path), str(path), image=name, foreign=is_imported(node, name))
     there = built(name, node.layout.image(name))
     if there is None and not node.dry_run:
-        raise HostError(f"image {name!r} is not there", hint=f"v image build {name} -vvv")
+        raise HostError(f"image {name!r} is not built", hint=f"v image build {name} -vvv")
     found = there or _assumed(image, node.layout.image(name))
     record = read_record(node.layout.image(name))
     whole = record is not None and record.store_path == str(found.store_path)
     return Source(
         found.disk,
-        # A dry run plans with the least an image can be.
+        # A dry run plans with the smallest possible image.
         _size(name, there) if there else SECTOR,
         record.source if record else image.source,
         image=name,
@@ -115,7 +118,7 @@ def image_source(node: Node, name: str) -> Source:
         kernel=found.kernel,
         initrd=found.initrd,
         cmdline=found.cmdline,
-        # Only one that an earlier virshle built does not say so, and it takes neither users nor a cloud-config.
+        # None: an older virshle built `tiny`, which takes no users and no cloud-config.
         takes=frozenset() if found.takes is None and image.builtin == "tiny" else found.takes,
     )
 
@@ -125,11 +128,11 @@ def _size(name: str, found: Built) -> int:
     try:
         return check_image(found.disk)
     except VirshleError as error:
-        raise ConfigError(f"image {name!r} is no image: {error.message}", hint=RAW) from error
+        raise ConfigError(f"image {name!r} is not a disk image: {error.message}", hint=RAW) from error
 
 
 def _assumed(image: ImageConfig, folder: Path) -> Built:
-    """What will have been built, as far as one can know before."""
+    """What a build will make, as far as this is known before the build."""
     result = image_link(folder)
     if image.builtin is None:
         return Built(result, result / "disk.raw")
@@ -139,26 +142,26 @@ def _assumed(image: ImageConfig, folder: Path) -> Built:
 
 @dataclass(frozen=True)
 class Update:
-    """Store paths; `before`: None where it was not built."""
+    """Store paths; `before`: None if it was not built."""
 
     before: str | None
     after: str
 
 
 def update(node: Node, name: str) -> Update:
-    """Builds it from its source as that is now, which is asked, whatever Nix has kept of it. Raises as `build`."""
+    """Builds it from the current state of its source, not from what Nix has cached. Raises the same as `build`."""
     before = _linked(node.layout.image(name))
     return Update(None if before is None else str(before), build(node, name, refresh=True))
 
 
 def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -> str:
-    """Where it was built to. `again`: also where it is there already; `refresh`: its flake is asked for at its source.
-    Raises ConfigError, HostError with the builder's log."""
+    """Builds it, and returns its store path. `again`: also if it is built already; `refresh`: its flake is looked up at
+    its source again. Raises ConfigError, HostError with the builder's log."""
     image = node.config.image(name)
     if image.path is not None:
         raise ConfigError(
             f"image {name!r} is a file, {image.path}: there is nothing to build",
-            hint="to have another file in its place: v image delete, then v image import"
+            hint="to replace it with another file: v image delete, then v image import"
             if is_imported(node, name)
             else "",
         )
@@ -167,7 +170,7 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
     folder = node.layout.image(name)
     note_config(node)
     with node.apply() as apply:
-        # One builds; whoever else wants it waits, and finds it built, or finds its folder let go of.
+        # One process builds. Others wait, and then find the image built, or find that its folder was removed.
         while True:
             apply(Plan(name, [run("make the image's folder", "mkdir", "-p", folder)]))
             if node.hold(apply, folder):
@@ -185,7 +188,7 @@ def build(node: Node, name: str, *, again: bool = True, refresh: bool = False) -
 
 
 def _state(link: Path) -> tuple[int, int] | None:
-    """Other after a build, which makes its link anew."""
+    """Differs after a build, because a build makes its link again."""
     try:
         found = link.lstat()
     except FileNotFoundError:
@@ -205,21 +208,21 @@ def _target(folder: Path) -> Path:
 
 
 def _result(name: str, folder: Path, before: tuple[int, int] | None) -> Path:
-    """Raises HostError where the build left nothing, ConfigError where it is no image. `before`: of the link, which
-    may be an earlier build's and not this one's."""
+    """Raises HostError if the build left nothing, ConfigError if it built no disk image. `before`: the state of the
+    link before this build, because an old link is not this build's result."""
     if _state(image_link(folder)) == before:
-        # nix build, --out-link: the link of an output is named by it, but for `out`.
+        # nix build, --out-link: the name of a link ends with the name of its output, except for the output `out`.
         others = ", ".join(sorted(path.name.removeprefix("result-") for path in folder.glob("result-*")))
         raise ConfigError(
-            f"image {name!r} is no image: of what was built nix gave no output `out`, but {others or 'none'}",
-            hint='an image is the output `out` of what builds it: nix = "FLAKE#ATTRIBUTE.out"',
+            f"image {name!r} is not a disk image: Nix built no output `out`, but {others or 'none'}",
+            hint='an image must be the output `out`: nix = "FLAKE#ATTRIBUTE.out"',
         )
     found = built(name, folder)
     if found is None:
         path = _target(folder)
         raise HostError(
-            f"image {name!r} was built, and {path} is not there, though nix takes it to be",
-            hint=f"have it made again: nix-store --repair-path {path}; then: v image build {name}",
+            f"image {name!r} was built, but {path} does not exist, although Nix believes that it does",
+            hint=f"make it again: nix-store --repair-path {quote(str(path))}; then: v image build {name}",
         )
     _size(name, found)
     return found.store_path

@@ -1,4 +1,4 @@
-"""Images are let go of when nothing names them and no VM was made of them."""
+"""Releases images that no configuration names and that no VM was created from."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from virshle.service.share import Elsewhere, elsewhere, forget, images_named
 from virshle.store.layout import image_link
 
 _MADE = {"image.json", "parts"}
-"""What a build leaves that failed."""
+"""What a failed build leaves."""
 
 
 @dataclass(frozen=True)
 class Collected:
     gone: list[str]
     kept: dict[str, str]
-    """Images that no template names here, and why they stay."""
+    """Images that no template of this configuration names, and why they stay."""
 
 
 def collect(node: Node) -> Collected:
-    """Lets go of what was built and is named by no template any more, of no configuration that is noted. A dry run
-    says how large each is.
+    """Releases built images that no template names any more, in any configuration that is noted. A dry run prints the
+    size of each.
 
-    Of an image that VMs were made of `v script` copies their disks, so it stays as long as they do.
+    An image stays as long as there are VMs that were created from it, because `v script` copies their disks from it.
     """
     done = Collected([], {})
     tidy_images(node)
     unnamed, why = _unnamed(node), _reasons(node, elsewhere(node))
     with node.apply() as apply:
-        # Whoever clones from one or builds it holds its lock, and may have made a VM of it meanwhile.
+        # A process that clones an image or builds it holds its lock, and may have created a VM from it meanwhile.
         held = hold_images(node, apply, [name for name in unnamed if why(name) is None])
         others = elsewhere(node)
         why = _reasons(node, others)
@@ -56,23 +56,23 @@ def collect(node: Node) -> Collected:
 
 
 def _reasons(node: Node, others: Elsewhere) -> Callable[[str], str | None]:
-    """Why an image stays that no template names here, as things are now; None where it need not."""
+    """Why an image must stay now, although no template of this configuration names it; None if it need not stay."""
     users = used_by(node)
 
     def why(name: str) -> str | None:
         if vms := users.get(name):
-            return f"{', '.join(vms)} {'was' if len(vms) == 1 else 'were'} made of it"
+            return f"{', '.join(vms)} {'was' if len(vms) == 1 else 'were'} created from it"
         return others.names(name)
 
     return why
 
 
 def _unnamed(node: Node) -> list[str]:
-    """Ours are those that were built here, or were to be: a folder with our link, or with nothing that is not ours."""
+    """Only images that were built here, or that a build began: a folder with our link, or with only our files."""
     folders = node.layout.images
     there = list(folders.iterdir()) if folders.is_dir() else []
     ours = {path.name for path in there if not path.name.startswith(".") and _is_ours(path)}
-    # What was imported could not be made again.
+    # An imported image could not be built again.
     return sorted(name for name in ours - images_named(node.config) if not node.paths.imported(name).exists())
 
 

@@ -1,4 +1,4 @@
-"""What there is of images, read from the folders; only who asks for it has a source looked at."""
+"""The state of the images, read from their folders. Their sources are looked at only with `check`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Current = Literal["current", "outdated"]
 
 
 def image_rows(node: Node, *, check: bool = False) -> list[dict[str, Any]]:
-    """A row per image; sizes in bytes. Without `check` there is no evaluation, and `current` is None."""
+    """One row per image; sizes in bytes. Without `check` nothing is evaluated, and `current` is None."""
     users = used_by(node)
     return [
         {**image_row(node, image, check=check), "used_by": " ".join(users.get(name, [])) or None}
@@ -28,7 +28,7 @@ def image_rows(node: Node, *, check: bool = False) -> list[dict[str, Any]]:
 
 
 def used_by(node: Node) -> dict[str, list[str]]:
-    """Of each image, the names of the VMs that were made of it."""
+    """For each image, the names of the VMs that were created from it."""
     users: dict[str, list[str]] = {}
     for entry in node.store.entries():
         if entry.summary and entry.summary.image:
@@ -37,7 +37,7 @@ def used_by(node: Node) -> dict[str, list[str]]:
 
 
 def image_row(node: Node, image: ImageConfig, *, check: bool = False) -> dict[str, Any]:
-    """What is wrong with it is in `problem`."""
+    """One row. The column `problem` says what is wrong with the image."""
     row: dict[str, Any] = {"name": image.name, "built": False, "source": image.source}
     row |= dict.fromkeys(("size", "virtual", "revision", "locked", "current", "store_path", "when", "problem"))
     try:
@@ -73,13 +73,13 @@ def _when(record: Record) -> str:
 
 
 def sizes(path: Path) -> dict[str, Any]:
-    """Bytes, of a raw image. Raises NotFoundError, ConfigError."""
+    """The sizes of a raw image in bytes. Raises NotFoundError, ConfigError."""
     virtual = check_image(path)
     return {"size": path.stat().st_blocks * 512, "virtual": virtual}
 
 
 def current(node: Node, image: ImageConfig, store_path: str) -> Current:
-    """Whether a build now would give that store path. A flake that is the very same is not evaluated. Raises
+    """Says if a build now would give the same store path. A flake is not evaluated if it has not changed. Raises
     ConfigError, HostError."""
     nix = nix_of(node)
     now = recipe_now(node, image, nix)

@@ -1,4 +1,4 @@
-"""Pause, resume, stop and delete one VM. Each takes the VM's lock, looks again, plans and applies."""
+"""Pause, resume, stop and delete one VM. Each locks the VM, reads its state again, makes a plan and applies it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from virshle.store import Entry
 from virshle.store.change import clear, leave, leave_link, remove
 from virshle.store.layout import command_log
 from virshle.vmm.choose import driver_of
-from virshle.vmm.driver import Place, State
+from virshle.vmm.driver import Place, State, Told
 from virshle.vmm.seen import launch_of
 from virshle.vmm.systemd import forget, systemd_runs, unit_name
 
 
 def pause(node: Node, target: Entry) -> bool:
-    """False where it was paused already. Raises ConflictError where it does not run, HostError."""
+    """False if the VM is paused already. Raises ConflictError if it is stopped, HostError."""
     return _switch(node, target, "paused")
 
 
 def resume(node: Node, target: Entry) -> bool:
-    """False where it ran already. Raises ConflictError where it does not run, HostError."""
+    """False if the VM runs already. Raises ConflictError if it is stopped, HostError."""
     return _switch(node, target, "running")
 
 
@@ -52,8 +52,8 @@ def _switch(node: Node, target: Entry, wanted: State) -> bool:
 
 
 def _known(node: Node, entry: Entry) -> Vm | Entry:
-    """What is known of a VM that is to be stopped or paused: one that runs may be broken. Raises ConflictError for a
-    broken one that does not run."""
+    """The VM to stop or pause: its definition, or only its entry if it runs, as a running VM may be broken. Raises
+    ConflictError if it is broken and does not run."""
     return entry.whole() if node.process(entry.uuid) is None else entry
 
 
@@ -61,23 +61,23 @@ def _known(node: Node, entry: Entry) -> Vm | Entry:
 class Stopped:
     vm: Vm | Entry
     how: str
-    """ "already", "gracefully", "by ssh", "by force", "before its guest began", or "as it had crashed"."""
+    """ "already", "gracefully", "by ssh", "by force", "before its guest began", or "after its crash"."""
 
 
 def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.0) -> Stopped:
-    """Presses the power button and waits; where the VMM cannot be asked to, its guest is, by ssh. Only with `force` is
-    the power cut after `timeout` seconds.
+    """Presses the power button and waits. If the VMM cannot press it, the guest is asked by ssh to power off. The power
+    is cut only with `force`, after `timeout` seconds.
 
-    Raises TimedOutError where the guest did not power off, HostError where the button cannot be pressed; it is left
-    running.
+    Raises TimedOutError if the guest did not power off, HostError if the button cannot be pressed. The VM then still
+    runs.
     """
     with node.apply() as apply, node.locked(target, apply) as entry:
         vm, place = _known(node, entry), node.place(entry.uuid)
         process = node.process(vm.uuid)
         if process is None:
-            return Stopped(vm, _lay_to_rest(node, apply, entry))
+            return Stopped(vm, _forget_crash(node, apply, entry))
         if told_of(place).state == "starting":
-            # There is no guest yet that could power off, nor anything of it to lose.
+            # The guest has not begun: it cannot power off, and it has nothing to lose.
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
             return Stopped(vm, "before its guest began")
         how = "gracefully"
@@ -85,27 +85,35 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
             how = _power_off(node, apply, entry, timeout)
         except (TimedOutError, HostError) as error:
             if node.process(vm.uuid) is None:
-                return Stopped(vm, how)  # by itself, at the same moment
+                return Stopped(vm, how)  # it ended by itself at the same moment
             if not force:
-                message = f"{vm.name} did not power off and is left running: {error.message}"
-                hint = f"cut its power: v stop --force {vm.name}"
-                raise type(error)(message, hint=hint, details=error.details) from error
+                raise _left(vm.name, told_of(place), error) from error
             how = "by force"
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
     return Stopped(vm, how)
 
 
-def _lay_to_rest(node: Node, apply: Apply, entry: Entry) -> str:
-    """Of a VM that does not run: a crash has been seen then, and is forgotten."""
+def _left(name: str, told: Told, error: TimedOutError | HostError) -> TimedOutError | HostError:
+    """Why a VM still runs. A guest can stand still although no user paused it, at a full disk of the host for example.
+    If its power is cut, it loses what it has not written; if it is resumed, it can go on."""
+    message = f"{name} did not power off and is left running: {error.message}"
+    hint = f"cut its power: v stop --force {name}"
+    if told.state in ("paused", "crashed") and told.remedy:
+        message, hint = f"{name} did not power off: {told.why}", f"{told.remedy} {name}"
+    return type(error)(message, hint=hint, details=error.details)
+
+
+def _forget_crash(node: Node, apply: Apply, entry: Entry) -> str:
+    """For a VM that does not run. If it crashed, the user knows it by now, and the crash is not shown any more."""
     if show.state_of(node, entry) != "crashed":
         return "already"
     place = node.place(entry.uuid)
     apply(node.plan(entry.whole(), over_step(place), *_forget_unit(entry, place)))
-    return "as it had crashed"
+    return "after its crash"
 
 
 def _forget_unit(entry: Entry, place: Place) -> list[Step]:
-    """For one whose VMM is gone, while the VM is there: of a VM that is gone nobody knows what its unit was."""
+    """The VMM is gone. The VM's folder must still exist, because it says which unit the VM had."""
     if not systemd_runs() or not place.record.exists():
         return []
     launch = launch_of(place)
@@ -118,46 +126,46 @@ _POWER_OFF = 'if [ "$(id -u)" = 0 ]; then poweroff; else sudo -n poweroff; fi'
 
 
 def _power_off(node: Node, apply: Apply, entry: Entry, timeout: float) -> str:
-    """How. The button is pressed in any case; all of it takes `timeout` seconds at most, but for the least moment."""
+    """Returns how the guest was asked. Takes at most `timeout` seconds, but at least the moment that pressing takes."""
     began = time.monotonic()
     place = node.place(entry.uuid)
     driver = driver_of(launch_of(place), place)
     if told_of(place).state == "paused":
-        # A guest that stands still feels no button.
+        # A paused guest does not notice the power button.
         apply(node.plan(entry, driver.resume(place)))
     how = "gracefully"
     try:
         apply(node.plan(entry, driver.power_button(place, max(timeout, 1))))
     except HostError as error:
-        # Its sockets may be gone while all is well with the guest: at the end of a login session, say.
+        # The guest may be well although its sockets are gone, for example after the end of a login session.
         _ask_inside(node, apply, entry, error, max(timeout, 1))
         how = "by ssh"
     took = time.monotonic() - began
-    # To be pressed takes no time, unless others use the socket; what is told is then what was asked for.
+    # Pressing takes no time unless others use the socket. Messages then show the timeout that the user gave.
     left = timeout if took < 1 else max(timeout - round(took), 0)
-    # A guest that was still booting felt nothing, and to one that powers off already it is no news.
+    # A guest that was still booting missed the first press. If it powers off already, another press changes nothing.
     again = driver.power_button(place, 1) if how == "gracefully" else None
     apply(node.plan(entry, Wait(f"{entry.name} to power off", Gone(place.record), left, again=again), over_step(place)))
     return how
 
 
 def _ask_inside(node: Node, apply: Apply, entry: Entry, error: HostError, timeout: float) -> None:
-    """Raises `error`, why its VMM cannot be asked, where its guest cannot be asked either."""
+    """`error`: why the VMM cannot press the button. It is raised if the guest cannot be asked by ssh either."""
     try:
         vm = entry.whole()
         may, off = (ssh_command(node, vm, [words]) for words in (_MAY, _POWER_OFF))
         log.note(f"{vm.name}: {error.message}; its guest is asked by ssh to power off")
-        see = Run("see whether its guest can be asked", Command(may, timeout=timeout))
-        # Its ssh server may be gone before it can say that all is well: ssh's 255.
+        see = Run("check that its guest can be asked", Command(may, timeout=timeout))
+        # The guest's ssh server may end before ssh has the exit code. ssh then ends with 255.
         ask = Run("ask its guest to power off", Command(off, timeout=timeout, ok=(0, 255)))
         apply(node.plan(vm, see, ask))
     except VirshleError as second:
-        error.details += [f"nor by ssh: {second.message}", *second.details]
+        error.details += [f"ssh failed too: {second.message}", *second.details]
         raise error from None
 
 
 def may_be_stopped(node: Node, entry: Entry) -> bool:
-    """Whether `stop` has something to do. Where that is not known it will say why."""
+    """True if `stop` has something to do, or if this is not known: `stop` then says why."""
     try:
         return node.process(entry.uuid) is not None or show.state_of(node, entry) == "crashed"
     except HostError:
@@ -165,7 +173,7 @@ def may_be_stopped(node: Node, entry: Entry) -> bool:
 
 
 def check_deletable(node: Node, entries: Sequence[Entry]) -> None:
-    """Raises ConflictError where one is broken or runs."""
+    """Raises ConflictError if one of them is broken or runs."""
     for entry in entries:
         entry.whole()
     running = [entry.name for entry in entries if node.process(entry.uuid)]
@@ -177,7 +185,7 @@ def check_deletable(node: Node, entries: Sequence[Entry]) -> None:
 
 
 def delete(node: Node, target: Entry, *, force: bool = False) -> str:
-    """Its name. A running VM is refused without `force`, and so is a broken one."""
+    """Returns the VM's name. Without `force`, raises ConflictError for a VM that runs or is broken."""
     if force and target.folder.is_symlink():
         return _delete_link(node, target)
     with node.apply() as apply, node.locked(target, apply) as entry:
@@ -187,7 +195,7 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
         journal = command_log(entry.folder)
         if process:
             apply(Plan(entry.name, end_steps(entry.name, place, process), journal))
-        # Also of a start that failed, of which nothing else is left.
+        # A start that failed may have left nothing but its unit.
         apply(Plan(entry.name, _forget_unit(entry, place), journal))
         with node.registry():
             apply(Plan(entry.name, leave(node.layout, entry.uuid), journal))
@@ -196,8 +204,9 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
 
 
 def _delete_link(node: Node, entry: Entry) -> str:
-    """Of a VM whose folder is a link to elsewhere: the link alone goes. Raises ConflictError where it runs."""
-    if node.process(entry.uuid) is not None:
+    """For a VM whose folder is a link: only the link is removed. Raises ConflictError if the VM runs."""
+    # If the link leads to nothing, only the processes of the VM tell whether it runs.
+    if node.process(entry.uuid) is not None or node.runs(entry.uuid):
         raise ConflictError(
             f"{entry.name} runs, and its folder is a link to elsewhere: nothing was deleted",
             hint=f"stop it first: v stop {entry.name}",

@@ -1,5 +1,5 @@
-"""VMs that something still carries, a process say, though their folder is not where it belongs; and what to do about
-whatever may run a guest. No line that is made here cuts a power or removes a disk."""
+"""VMs that still run although their folder is not in its place, and what to do about processes that may run a guest.
+No command that is proposed here cuts a VM's power or removes a disk."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from pathlib import Path
 from uuid import UUID
 
 from virshle.exec.process import held_record
+from virshle.model.names import run_name
 from virshle.store import Layout
 from virshle.store.astray import move_back
 from virshle.vmm.choose import listening
 from virshle.vmm.place import Place
 from virshle.vmm.running import VmProcess
 
+_RECORD = Place(Path(), Path()).record.name
+_RECORDS = (_RECORD, f"{_RECORD} (deleted)")
+"""As the link of a descriptor has it (proc_pid_fd(5))."""
+
 
 def lost_vms(
     layout: Layout, there: Iterable[UUID], astray: Iterable[UUID], processes: Sequence[VmProcess]
 ) -> dict[str, str]:
-    """What to do about each, by the name of its runtime folder. Empty where no more is to be said: of one whose folder
-    was renamed the folder itself is told, and one of another state folder is not ours to judge. `there`: VMs whose
-    folder is where it belongs; `astray`: those whose folder was renamed."""
-    known = {uuid.hex[:12] for uuid in there}
-    found = dict.fromkeys((uuid.hex[:12] for uuid in astray), "")
+    """What to do about each VM, by the name of its runtime folder. The text is empty if nothing more must be said: a
+    renamed folder is reported by itself, and a VM of another state folder is not our VM. `there`: VMs whose folder is
+    in its place; `astray`: VMs whose folder was renamed."""
+    known = {run_name(uuid) for uuid in there}
+    found = dict.fromkeys((run_name(uuid) for uuid in astray), "")
     for process in processes:
         if process.is_run and process.run not in known | found.keys():
             remedy = _remedy(layout, process)
@@ -37,8 +42,10 @@ def _back(folder: Path, home: Path) -> str:
 
 
 def _remedy(layout: Layout, process: VmProcess) -> str | None:
-    """As the record tells that its VMM has open. None where there is no such VM."""
+    """Follows the record file that the VMM has open. None if there is no such VM."""
     record = held_record(process.pid)
+    if record and record[0].name not in _RECORDS:
+        record = None  # a VMM that was started by hand has another file there
     folder = _folder(layout, *record) if record else None
     if process.uuid is None:
         return "" if folder else None
@@ -52,7 +59,7 @@ def _remedy(layout: Layout, process: VmProcess) -> str | None:
 
 
 def _folder(layout: Layout, record: Path, status: os.stat_result) -> Path | None:
-    """Where that record is. Its path is that of the VMM's own mounts if it has such (systemd.exec(5), BindPaths=)."""
+    """The folder with that record. Its path may be one of the VMM's own mounts (systemd.exec(5), BindPaths=)."""
     beside = [path / record.name for path in layout.vms.iterdir()] if layout.vms.is_dir() else []
     for path in (record, *beside):
         try:
@@ -64,8 +71,8 @@ def _folder(layout: Layout, record: Path, status: os.stat_result) -> Path | None
 
 
 def shut_down(layout: Layout, process: VmProcess) -> str:
-    """How the guest is asked to end whose VMM is no VM's, or has what it should not have."""
-    # Its sockets are all that matters here.
+    """How to shut down a guest whose VMM belongs to no VM, or whose VMM holds something that it should not hold."""
+    # Only the sockets are used here.
     place = Place(layout.vms, layout.runs / process.run)
     driver = listening(place) if process.run else None
     if driver is None:
@@ -74,5 +81,5 @@ def shut_down(layout: Layout, process: VmProcess) -> str:
 
 
 def may_run(run: str, processes: Sequence[VmProcess]) -> bool:
-    """Whether a guest may run with that runtime folder."""
+    """True if a guest may run with that runtime folder."""
     return any(process.is_vmm and process.run == run for process in processes)

@@ -17,8 +17,10 @@ from virshle.config.paths import Paths, find_paths
 from virshle.errors import ConflictError, HostError, NotFoundError
 from virshle.exec.process import Process, running
 from virshle.fs import Lock, explained
+from virshle.model.names import run_name
 from virshle.store import Entry, Layout, Store, run_folder
 from virshle.store.layout import command_log
+from virshle.store.read import to_own
 from virshle.vmm.place import Place
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from virshle.model.vm import Vm
     from virshle.plan import Apply, Plan, Progress, Step
 
-# Whatever makes plans is imported where a command first changes something: to list VMs takes half as long without.
+# Only commands that change something import the modules that make plans: without them `v ls` takes half as long.
 
 __all__ = ["Entry", "Node"]
 
@@ -35,18 +37,18 @@ __all__ = ["Entry", "Node"]
 class Node:
     paths: Paths
     dry_run: Callable[[str], None] | None = None
-    """Is given each step as shell, and nothing is done."""
+    """If set, it gets each step as a shell command, and nothing is done."""
     progress: Progress | None = None
 
     @classmethod
     def here(cls, *, dry_run: Callable[[str], None] | None = None, progress: Progress | None = None) -> Node:
-        """This host, with the folders of who calls."""
+        """This host, with the folders of the user who runs v."""
         return cls(find_paths(), dry_run, progress)
 
     @functools.cached_property
     def config(self) -> Config:
-        """Read when it is first needed: listing, stopping or deleting VMs wants none of it. Raises ConfigError."""
-        # Costs more than most commands take.
+        """Read when it is first needed: to list, stop or delete VMs it is not needed. Raises ConfigError."""
+        # The import takes longer than most commands.
         from virshle.config.load import load
 
         config = load(self.paths)
@@ -71,7 +73,7 @@ class Node:
         return Apply(dry_run=self.dry_run, progress=self.progress)
 
     def plan(self, vm: Vm | Entry, *steps: Step, folder: Path | None = None) -> Plan:
-        """A phase of one VM's, kept in its command log."""
+        """A plan for one VM. Its commands are written to the VM's command log."""
         from virshle.plan import Plan
 
         return Plan(vm.name, steps, journal=command_log(folder or self.layout.vm(vm.uuid)))
@@ -91,12 +93,12 @@ class Node:
                 apply(Plan("state", [*ways_above(vmm_user(), self.paths.state), folders]))
                 apply.commit()
             except HostError as error:
-                error.hint = "is it yours to write? VIRSHLE_STATE_DIR chooses another folder"
+                error.hint = "may you write there? VIRSHLE_STATE_DIR chooses another folder"
                 raise
 
     @contextmanager
     def registry(self) -> Iterator[list[Entry]]:
-        """Holds the lock under which names and numbers are given and taken; tidies first. Gives every VM there is."""
+        """Holds the lock for names and numbers, and yields all VMs. First removes what interrupted commands left."""
         self.folders()
         if not self.layout.vms.is_dir():
             yield []  # a dry run on a fresh host
@@ -106,7 +108,7 @@ class Node:
         registry = Lock(self.layout.vms, patience=30, told=waiting)
         with ExitStack() as later, explained("work on the VMs"), registry:
             left, locks = tidy(self.store, self.runs)
-            # Once the registry is free again: what was left may take long to remove.
+            # Removed only after the registry is unlocked: this may take long.
             for lock, plan in zip(locks, left.folders, strict=True):
                 later.enter_context(lock)
                 later.callback(self._remove, plan)
@@ -116,7 +118,7 @@ class Node:
             yield left.entries
 
     def _remove(self, plan: Plan) -> None:
-        """What an interrupted command left; where it cannot be removed, the work goes on."""
+        """Removes what an interrupted command left. If that fails, the work goes on with a warning."""
         try:
             with self.apply() as apply:
                 apply(plan)
@@ -124,8 +126,8 @@ class Node:
             log.warn(f"{error.message}: {plan.steps[0].shell()}")
 
     def hold(self, apply: Apply, folder: Path, *, subject: str | None = None, shared: bool = False) -> bool:
-        """Holds the lock of a folder until the end of `apply`; not in a dry run, which touches nothing. False where
-        the folder was removed while it was waited for."""
+        """Holds the lock of a folder until the end of `apply`. A dry run takes no lock. False if the folder was removed
+        while this process waited for the lock."""
         if self.dry_run is not None:
             return True
         patience = 3600 if subject is None else 10
@@ -138,10 +140,10 @@ class Node:
 
     @contextmanager
     def locked(self, entry: Entry, apply: Apply) -> Iterator[Entry]:
-        """The VM as it is once nobody else works on it. Raises ConflictError, or NotFoundError if it went."""
+        """Locks the VM and yields its current entry. Raises ConflictError, or NotFoundError if the VM was deleted."""
         try:
             with explained(f"work on {entry.name}"):
-                # A link is followed, so that a VM can be stopped whose folder was moved while it ran.
+                # A link is followed: a VM whose folder was moved while it ran can then still be stopped.
                 folder = entry.folder.resolve() if entry.folder.is_symlink() else entry.folder
                 lock = Lock(folder, told=waiting)
         except HostError as error:
@@ -149,47 +151,47 @@ class Node:
                 raise _went(entry) from None
             raise
         apply.hold(lock)
-        # It may have been renamed away between opening and locking.
+        # The folder may have been renamed after it was opened and before it was locked.
         if not lock.still(entry.folder):
             raise _went(entry)
         check_owner(entry, os.fstat(lock.fd).st_uid)
         yield self.store.entry(entry.uuid)
 
     def runs(self, uuid: UUID) -> bool:
-        """Whether a process runs that VM, wherever its folder is. A look at every process of the host."""
+        """True if a process runs that VM, wherever its folder is. Looks at all processes of the host."""
         from virshle.vmm.running import vm_processes
 
-        return any(one.is_run and one.run == uuid.hex[:12] for one in vm_processes(self.paths))
+        return any(one.is_run and one.run == run_name(uuid) for one in vm_processes(self.paths))
 
     def process(self, uuid: UUID) -> Process | None:
         """The VM's process, if it runs."""
         return running(self.place(uuid).record)
 
     def place(self, uuid: UUID) -> Place:
-        """Where it is, and the sockets of its last run."""
+        """The folder of the VM, and the sockets of its last run."""
         return Place(self.layout.vm(uuid), run_folder(self.layout, uuid))
 
     def next_place(self, uuid: UUID) -> Place:
-        """Where its next run is. Raises ConfigError where that cannot have sockets."""
+        """The place of its next run. Raises ConfigError if sockets cannot be made there."""
         self.layout.check_sockets()
         return Place(self.layout.vm(uuid), self.layout.run(uuid))
 
 
 def waiting(folder: Path) -> None:
-    log.note(f"waiting for whoever works on {folder} (fuser -v {folder} names it)")
+    log.note(f"waiting for another process that works on {folder} (fuser -v {quote(str(folder))} names it)")
 
 
 def check_owner(entry: Entry, uid: int | None = None) -> None:
-    """For whoever writes in its folder: whose that is could change what is in it meanwhile, as root even. `uid`: his,
-    where it is known. Raises ConflictError."""
+    """Call it before anything is written into the VM's folder. Raises ConflictError if another user owns the folder:
+    that user could change its files at the same time, even while root works on it. `uid`: the owner, if known."""
     if uid is None:
         uid = entry.folder.stat().st_uid
     if uid != os.getuid():
         raise ConflictError(
             f"{entry.name} is not yours: {entry.folder} belongs to the user with the number {uid}",
-            hint=f"if it should be: chown --no-dereference {os.getuid()} {quote(str(entry.folder))}",
+            hint=f"to make it yours: {to_own(entry.folder)}",
         )
 
 
 def _went(entry: Entry) -> NotFoundError:
-    return NotFoundError(f"{entry.name} was deleted in the meantime", hint="`v ls` lists what is there")
+    return NotFoundError(f"{entry.name} was deleted in the meantime", hint="`v ls` lists the VMs")

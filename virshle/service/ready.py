@@ -1,4 +1,4 @@
-"""Ready: the guest says so, or its ssh server answers; who waits listens."""
+"""When a guest is ready: it says so, or its ssh server answers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _READY = "READY=1"
 
 
 def told_of(place: Place) -> Told:
-    """What its VMM says of a VM whose process runs."""
+    """The state of a running VM, as its VMM reports it."""
     launch = launch_of(place)
     return driver_of(launch, place).state(place, launch)
 
 
 def listen_steps(driver: Driver, place: Place) -> list[Step]:
-    """Before the guest runs. Where the VMM writes down what it says there is nothing to do."""
+    """Steps before the guest runs. There are none if the VMM itself records what the guest says."""
     socket = driver.notify_socket(place)
     return [Call("listen for what the guest says", Listen(socket, place.ready))] if socket else []
 
 
 def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool, launch: Launch | None = None) -> Wait:
-    """What to wait for until it is ready. `listened`: since before it ran; else it may have said all that it has to
-    say, and its ssh server tells instead. `launch`: where it is known already; a dry run writes none. Raises
-    ConflictError where nothing can say so."""
+    """The step that waits until the VM is ready. `listened`: v has listened since before the guest ran; if not, the
+    guest may have said already that it is ready, and an answer of its ssh server counts too. `launch`: if it is known
+    already, as a dry run writes none. Raises ConflictError if nothing can say that the VM is ready."""
     place = node.place(vm.uuid)
     launch = launch or launch_of(place)
     until: Condition
@@ -43,8 +43,8 @@ def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool, launch: La
         why, until = f"{vm.name}'s ssh server to answer", greets
     else:
         raise ConflictError(
-            f"nothing says when {vm.name} is ready: it has no net for ssh, and its template does not say that the "
-            "guest tells",
+            f"nothing can say when {vm.name} is ready: it has no net for ssh, and its template does not say that the "
+            "guest itself reports it",
             hint='start it without --wait, or set ready = "guest" in its template',
         )
     hint = f"look at its console: v logs {vm.name}"
@@ -52,7 +52,7 @@ def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool, launch: La
 
 
 def said_ready(node: Node, vm: Vm) -> bool:
-    """False where it is known that the guest has not: where its VMM writes down what it says."""
+    """False if the guest has not said that it is ready. True also if this is not known: only some VMMs record it."""
     place = node.place(vm.uuid)
     if vm.ready != "guest" or driver_of(launch_of(place), place).notify_socket(place) is not None:
         return True
@@ -67,14 +67,14 @@ def _ssh_greets(launch: Launch | None, place: Place) -> Condition | None:
 
 
 def vsock_of(launch: Launch | None, place: Place, port: int = 22) -> Vsock | None:
-    """The way to a port of the guest's vsock, where it has one."""
+    """The way to a port of the guest's vsock; None if the guest has no vsock."""
     if launch is None or launch.cid is None:
         return None
     return driver_of(launch, place).vsock(place, launch.cid, port)
 
 
 def wait_ready(node: Node, vm: Vm, timeout: float, *, listened: bool = False, launch: Launch | None = None) -> str:
-    """What was waited for. Raises TimedOutError; the VM is left as it is."""
+    """Waits, and returns what it waited for. Raises TimedOutError; the VM is then left as it is."""
     step = ready_wait(node, vm, timeout, listened=listened, launch=launch)
     with node.apply() as apply:
         apply(node.plan(vm, step))

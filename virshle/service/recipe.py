@@ -1,4 +1,4 @@
-"""What an image is built by now: its flake as it is at this moment, its Nix file, or the parts of `tiny`."""
+"""What an image is built from: its flake in its current state, its Nix file, or the parts of `tiny`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from virshle.service.node import Node
 
 
 def recipe(node: Node, apply: Apply, image: ImageConfig, nix: NixHost, *, refresh: bool) -> Recipe:
-    """For who will build it: what it is made of is fetched. `refresh`: a flake is asked for at its source. Raises
-    ConfigError, HostError."""
+    """For a build: everything that it needs is fetched. `refresh`: a flake is looked up at its source again, not in
+    Nix's cache. Raises ConfigError, HostError."""
     if image.builtin != "tiny":
         return _own_recipe(node, image, nix, refresh=refresh)
     if (alone := _tiny_without_apt(node, nix, refresh=refresh)) is not None:
@@ -31,8 +31,8 @@ def recipe(node: Node, apply: Apply, image: ImageConfig, nix: NixHost, *, refres
 
 
 def recipe_now(node: Node, image: ImageConfig, nix: NixHost) -> Recipe | None:
-    """For who only asks, always at the source: nothing is fetched but what Nix must read. None where the parts of what
-    is built are not those of now. Raises ConfigError, HostError."""
+    """For a check, without a build: always looks at the source, and fetches only what Nix must read. None if the parts
+    of the built image are not the current ones. Raises ConfigError, HostError."""
     if image.builtin != "tiny":
         return _own_recipe(node, image, nix, refresh=True)
     if (alone := _tiny_without_apt(node, nix, refresh=True)) is not None:
@@ -57,7 +57,7 @@ def _flake_recipe(node: Node, wanted: Reference, nix: NixHost, *, refresh: bool)
 
 
 def _tiny_without_apt(node: Node, nix: NixHost, *, refresh: bool) -> Recipe | None:
-    """None where its parts are Debian's. Raises ConfigError where they can be had from nowhere, HostError."""
+    """None if its parts come from Debian's apt. Raises ConfigError if no source has its parts, HostError."""
     if _have_nixpkgs():
         return tiny_recipe(None)
     if have_apt():
@@ -67,7 +67,7 @@ def _tiny_without_apt(node: Node, nix: NixHost, *, refresh: bool) -> Recipe | No
     except ConfigError as error:
         raise ConfigError(
             "image 'tiny' needs its parts from the nixpkgs that NIX_PATH names, from Debian's apt, or from the nixpkgs "
-            "of virshle's own flake, and there is none of them",
+            "of virshle's own flake, but none of these exists here",
             hint="name virshle's flake: export VIRSHLE_FLAKE=THE_FOLDER_OF_A_CLONE; "
             "or give nix a nixpkgs: nix-channel --add ...; nix-channel --update",
         ) from error
@@ -81,7 +81,7 @@ def _have_nixpkgs() -> bool:
 
 
 def _packages(node: Node, apply: Apply) -> list[Package] | None:
-    """None in a dry run that cannot know them before apt's lists are there. Raises HostError."""
+    """The packages; None in a dry run if apt's lists are missing. Raises HostError."""
     packages = resolve(host_arch())
     if packages is None:
         apply(Plan("apt", [update_lists()]))
@@ -90,7 +90,7 @@ def _packages(node: Node, apply: Apply) -> list[Package] | None:
             return None
         packages = resolve(host_arch())
     if packages is None:
-        raise HostError("apt knows no kernel for the tiny image", hint="mend apt's sources, then: apt-get update")
+        raise HostError("apt knows no kernel for the tiny image", hint="fix apt's sources, then: apt-get update")
     return packages
 
 
@@ -99,7 +99,7 @@ def _names(packages: list[Package] | tuple[()]) -> tuple[str, ...]:
 
 
 def _pinned(parts: Path, packages: list[Package]) -> bool:
-    """Whether the parts of the last build are these."""
+    """True if the last build used these packages."""
     try:
         return read_start(parts / "parts.json", 2**20) == pin(packages) and (parts / "busybox/bin/busybox").exists()
     except OSError:

@@ -1,4 +1,4 @@
-"""One command in a VM of its own, which is made for it and deleted after it."""
+"""Run one command in a new VM, and then delete the VM."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from virshle.service.start import start
 class Job:
     template: str
     words: Sequence[str]
-    """The command: one word is the guest's shell's to read, several are the command and its arguments."""
+    """The command. A single word is run by the guest's shell; several words are the command and its arguments."""
     into: Sequence[str] = ()
     """Each SRC or SRC:DST."""
     out: Sequence[str] = ()
     keep: bool = False
     timeout: float = 120.0
-    """Seconds until it is ready, at most."""
+    """Seconds that the VM may take to be ready."""
     user_data: Sequence[Path] = ()
 
 
 def run(node: Node, job: Job) -> int:
-    """The command's exit code. Whatever happens, the VM is deleted, unless it is to be kept, or has what the command
-    made and could not be copied out. Raises UsageError, NotFoundError, ConflictError, and what `create`, `start` and
-    `wait_ready` raise."""
+    """Returns the exit code of the command. The VM is always deleted at the end, except with `keep`, or if a result of
+    the command could not be copied out of it. Raises UsageError, NotFoundError, ConflictError, and what `create`,
+    `start` and `wait_ready` raise."""
     into, out = [sent(word) for word in job.into], [fetched(word) for word in job.out]
     if node.dry_run is None:
         check_places(out)
@@ -72,11 +72,11 @@ def run(node: Node, job: Job) -> int:
 
 
 def _let_go(node: Node, vm: Vm, held: Sequence[Carried], *, keep: bool) -> None:
-    """`held`: what the command made and is in the VM alone."""
+    """`held`: results of the command that are only in the VM."""
     for one in held:
-        log.note(f"{one.there} is in {vm.name} alone; to copy it: v ssh {vm.name} {quote(pack(one))} | tar -xf -")
+        log.note(f"{one.there} is only in {vm.name}; to copy it: v ssh {vm.name} {quote(pack(one))} | tar -xf -")
     if keep or held:
-        log.note(f"kept {vm.name}; to let go of it: v delete --force {vm.name}")
+        log.note(f"kept {vm.name}; to delete it: v delete --force {vm.name}")
         return
     with uninterrupted():
         delete(node, node.store.entry(vm.uuid), force=True)
@@ -91,7 +91,7 @@ def _inside(node: Node, vm: Vm, job: Job, into: Sequence[Carried]) -> int:
     try:
         wait_ready(node, vm, job.timeout, listened=True, launch=launch)
     except TimedOutError as error:
-        error.hint = "give it longer: --timeout SECONDS; or keep it, to look into it: --keep"
+        error.hint = "give it more time: --timeout SECONDS; or keep the VM to look into it: --keep"
         raise
     log.note(f"{vm.name} is ready after {time.monotonic() - began:.1f} s")
     ssh = ssh_command(node, vm)
@@ -104,8 +104,9 @@ def _inside(node: Node, vm: Vm, job: Job, into: Sequence[Carried]) -> int:
 
 
 def _fetch_all(node: Node, vm: Vm, out: Sequence[Carried], held: list[Carried], *, failed: bool) -> None:
-    """Takes from `held` what was copied, and what a command that failed did not make, which is no further failure.
-    Each is tried; then the first error is raised, unless the command failed: its exit code says more."""
+    """Copies each of `out`, and removes from `held` what was copied. A result that is missing because the command
+    failed is removed too: it is no second failure. All copies are tried. Then the first error is raised, but not if
+    the command failed: its exit code says more."""
     errors: list[VirshleError] = []
     for one in out:
         try:

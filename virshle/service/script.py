@@ -1,4 +1,4 @@
-"""A VM as a shell script: the plan of its creation and of its start, as it would be where nothing is there yet."""
+"""A VM as a shell script: the plans that create it and start it, as if nothing existed yet."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from virshle.vmm.seen import launch_of
 
 _HEAD = """\
 #!/bin/bash
-# VM {name} ({uuid}), as `v script {name}` wrote it: makes what is missing of it, disks and all, and runs it by
-# {hypervisor}. It needs no virshle. What is there is left as it is; a VM that runs is left alone.
+# `v script {name}` wrote this for the VM {name} ({uuid}). It makes the parts of the VM that are missing, with its
+# disks, and runs the VM on {hypervisor}. It needs no virshle. Parts that exist are not changed. If the VM runs already,
+# nothing is done.
 {ways}
 set -euo pipefail
 umask {umask}
 
 for link in {links}; do
 	if [ -L "$link" ] && [ "$(readlink -- "$link")" != {target} ]; then
-		echo "$link is another VM's: $(readlink -- "$link")" >&2
+		echo "$link belongs to another VM: $(readlink -- "$link")" >&2
 		exit 5
 	fi
 done
@@ -49,9 +50,9 @@ fi
 
 
 def script(node: Node, entry: Entry) -> str:
-    """Bash. Raises ConflictError for a broken VM, ConfigError where this host cannot run it."""
+    """Returns the bash script. Raises ConflictError for a broken VM, ConfigError if this host cannot run the VM."""
     vm, place = entry.whole(), node.next_place(entry.uuid)
-    # The port of one that runs is not free, and it is its own.
+    # The port of a running VM is in use, but by the VM itself.
     launch = launch_of(place) if node.process(vm.uuid) else None
     machine = plan_machine(vm, place, port=launch.ssh_port if launch else None)
     ways = _ways(machine, key_file(node.layout.keys))
@@ -77,11 +78,12 @@ def script(node: Node, entry: Entry) -> str:
 
 
 def _ways(machine: Machine, key: Path) -> dict[str, str]:
-    """What one does with a VM that runs, and the command."""
+    """What a user does with a running VM, and the command for it."""
     place = machine.place
-    ways = {
+    ways: dict[str, tuple[str, ...]] = {
         "to see what it says": ("tail", "-f", str(place.console_log)),
-        "to stop it by its power button": (str(place.script), "stop"),
+        # By its shell, as where the state is may be mounted noexec (mount(8)).
+        "to stop it by its power button": ("sh", str(place.script), "stop"),
     }
     if enter := _enter(machine, key):
         ways = {"to enter it, once it has booted": enter, **ways}
@@ -89,7 +91,7 @@ def _ways(machine: Machine, key: Path) -> dict[str, str]:
 
 
 def _enter(machine: Machine, key: Path) -> tuple[str, ...]:
-    """By ssh, without virshle; empty where there is no way."""
+    """The ssh command, without virshle; empty if ssh has no way in."""
     vm, place, launch = machine.vm, machine.place, machine.launch
     if launch.ssh_port is not None:
         way = by_port(launch.ssh_port)
@@ -105,11 +107,11 @@ def _head(machine: Machine, links: Sequence[Path], ways: Mapping[str, str]) -> s
     return _HEAD.format(
         name=vm.name,
         uuid=vm.uuid,
-        # Every file is its owner's alone; the VMs' user, where there is one, may pass through folders.
+        # Only the owner may read the files. If VMMs run as another user, that user may pass through the folders.
         umask="066" if machine.launch.user else "077",
         hypervisor=machine.launch.hypervisor,
-        # Of a path of several lines the second would be no comment any more.
-        ways="\n".join(f"# {what.capitalize()}: {line}".replace("\n", "'$'\\n''") for what, line in ways.items()),
+        # The second line of a path with a newline would not be a comment.
+        ways="\n".join(f"# {what.capitalize()}: {log.pasteable(line, lines=False)}" for what, line in ways.items()),
         links=shlex.join(map(str, links)),
         target=shlex.quote(link_target(vm.uuid)),
         record=shlex.quote(str(place.record)),
@@ -119,13 +121,13 @@ def _head(machine: Machine, links: Sequence[Path], ways: Mapping[str, str]) -> s
 
 
 def _part(test: str, steps: Sequence[Step]) -> str:
-    """The steps where the shell test holds; always, without one."""
+    """The steps, which run only if the shell test is true. Without a test they always run."""
     lines = "".join(f"# {log.one_line(step.why)}\n{_line(step)}\n" for step in steps)
     return f"if {test}; then\n{lines}fi\n" if test else lines
 
 
 def _line(step: Step) -> str:
-    """The script ends at the first exit code but 0, which is not the only good one of every command."""
+    """With `set -e` the script ends at any exit code but 0. Some commands have other good exit codes."""
     if not isinstance(step, Run) or step.command.ok == (0,):
         return step.shell()
     return f"{step.shell()} || [[ $? =~ ^({'|'.join(map(str, step.command.ok))})$ ]]"
@@ -158,7 +160,7 @@ def _disk(disk: Disk, part: Path) -> list[Step]:
 
 
 def _once(target: Path, make: Callable[[Path], list[Step]]) -> str:
-    """Under another name until it is whole, as its presence is all that the script looks at."""
+    """Makes the file under another name and renames it when it is complete: the script only checks if a file exists."""
     part = target.with_name(f".{target.name}.part")
     return _part(_absent(target), [*make(part), *whole(part, target)])
 
@@ -168,7 +170,7 @@ def _boot(machine: Machine) -> list[str]:
     if not isinstance(vm.boot, KernelBoot):
         return []
     if vm.origin.store_path is None:
-        raise ConflictError(f"where {vm.name}'s kernel came from is not known", hint="its folder has it: copy that")
+        raise ConflictError(f"v does not know where {vm.name}'s kernel came from", hint="copy it from the VM's folder")
     origin = Path(vm.origin.store_path)
     files = {"kernel": vm.boot.kernel, "initrd": vm.boot.initrd}
     return [_once(place.folder / file, partial(_copy, origin / name)) for name, file in files.items()]
@@ -179,8 +181,8 @@ def _copy(source: Path, part: Path) -> list[Step]:
 
 
 def _forget_run(place: Place) -> Step:
-    """The token is the script's own, the same each time: the last run's would be taken for that of the one which has
-    not begun yet. Under the record's lock, in case another was faster."""
+    """The script has the same token for each run, so the record of the last run would look like one of the new run: it
+    is emptied first. Under the record's lock, in case another process was faster."""
     empty = ("truncate", "-s", "0", "--", place.record)
     return run("note that the last run is over", "flock", "--nonblock", place.record, *empty)
 

@@ -1,4 +1,4 @@
-"""What is there of every VM, seen at once: what `virshle.service.check` judges."""
+"""The state of all VMs, read once. `virshle.service.check` looks for faults in it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from virshle.errors import ConflictError, HostError
 from virshle.exec.process import Process
+from virshle.model.names import run_name
 from virshle.model.vm import Vm
 from virshle.service.lost import lost_vms
 from virshle.service.node import Node
@@ -22,7 +23,7 @@ from virshle.vmm.systemd import units
 
 @dataclass(frozen=True)
 class Violation:
-    """What is wrong, of what, and the line that mends it."""
+    """What is wrong, with what (`subject`), and the command that fixes it."""
 
     what: str
     subject: str
@@ -38,7 +39,7 @@ class SeenVm:
     """Why there is no `vm`."""
     process: Process | None
     hidden: HostError | None = None
-    """Why it is not known whether it runs."""
+    """Why it is not known if the VM runs."""
 
     @property
     def subject(self) -> str:
@@ -59,10 +60,10 @@ class Seen:
     vms: Sequence[SeenVm]
     left: Left
     staging: Sequence[Path]
-    """Of VMs that come or go, or that an interrupted command left."""
+    """Folders of VMs that are being created or deleted, or that an interrupted command left."""
     processes: Sequence[VmProcess]
     units: Mapping[str, str] | HostError
-    """Why they are not known, where systemd does not answer."""
+    """The error if systemd does not answer."""
     lost: Mapping[str, str]
     """See `virshle.service.lost`."""
 
@@ -71,7 +72,7 @@ def see(node: Node) -> Seen:
     """Raises OSError, HostError."""
     processes = vm_processes(node.paths)
     runs = {process.run for process in processes if process.is_run}
-    left = look(node.store, lambda uuid: uuid.hex[:12] in runs)
+    left = look(node.store, lambda uuid: run_name(uuid) in runs)
     there = [entry.uuid for entry in left.entries]
     return Seen(
         layout=node.layout,

@@ -1,4 +1,4 @@
-"""Which VMs are meant."""
+"""Finds the VMs that the command line selects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from virshle.service.show import rows
 from virshle.store import Entry
 
 _FIRST_VIRSHLES = {"created": "stopped", "not_created": "stopped", "shutdown": "stopped"}
-"""States of the first virshle: all three of a VM that does not run."""
+"""States of the first virshle. All three are states of a VM that does not run."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Selection:
         return self.everything or self.state is not None or self.account is not None
 
     def refuse_empty(self) -> None:
-        """An empty word is a variable that was not set, never a wish. Raises UsageError."""
+        """Raises UsageError for an empty word: most likely a variable was not set."""
         if "" in (*self.words, *self.names, *self.ids, *self.uuids, self.state, self.account):
             raise UsageError("one of the names or selectors is empty", hint="was a variable not set?")
 
@@ -42,8 +42,8 @@ class Selection:
 
 
 def select(node: Node, selection: Selection, *, needed: bool = True) -> list[Entry]:
-    """Every VM meant, each once. Raises NotFoundError for the first word that names none, UsageError where
-    nothing is named: an empty selection never means every VM."""
+    """All selected VMs, each once. Raises NotFoundError for the first word that names no VM. Raises UsageError if
+    nothing is selected: an empty selection never means all VMs."""
     selection.refuse_empty()
     if selection.single and selection.bulk:
         raise UsageError("name VMs, or select them by --state, --account or --all: not both")
@@ -52,7 +52,7 @@ def select(node: Node, selection: Selection, *, needed: bool = True) -> list[Ent
         return list({entry.uuid: entry for entry in found}.values())
     if not selection.bulk:
         if needed:
-            raise UsageError("name at least one VM", hint="v ls lists them; --all means every one")
+            raise UsageError("name at least one VM", hint="v ls lists the VMs; --all means all of them")
         return node.store.entries()
     entries = node.store.entries()
     if selection.account is not None:

@@ -1,5 +1,5 @@
-"""Configurations that share a state folder: those by which its images are used are noted in it, each as a link to the
-file, as Nix notes the roots of its garbage collector. So no image is taken for unused because another project names it.
+"""Several configurations can share a state folder. The folder has a link to each configuration file that uses its
+images, as Nix has links for the roots of its garbage collector. So an image that another project names counts as used.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from virshle.service.node import Node
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What the other configurations name."""
+    """The images that other configurations name."""
 
     named: dict[str, list[str]] = field(default_factory=dict)
-    """Of each image, the files that name it."""
+    """For each image, the configuration files that name it."""
     unread: dict[str, str] = field(default_factory=dict)
-    """Files that are there and cannot be read, and why: each may name any image."""
+    """Files that exist but cannot be read, and why. Each of them may name any image."""
     gone: dict[Path, Path] = field(default_factory=dict)
-    """Links to files that are no more, and to which."""
+    """Links to files that do not exist any more, with the path of the file."""
 
     def names(self, image: str) -> str | None:
-        """Who does, or may, as a sentence."""
+        """A sentence that says which files name the image, or may name it; None if there are none."""
         if files := self.named.get(image):
             return f"{', '.join(files)} {'names' if len(files) == 1 else 'name'} it"
-        unread = [f"{file} may name it, and cannot be read: {why}" for file, why in self.unread.items()]
+        unread = [f"{file} may name it, but cannot be read: {why}" for file, why in self.unread.items()]
         return "; ".join(unread) or None
 
 
 def note_config(node: Node) -> None:
-    """For whoever uses an image. Raises HostError."""
+    """Notes this configuration. Called by each command that uses an image. Raises HostError."""
     node.folders()
     file = node.paths.config
     link = node.layout.configs / sha256(bytes(file)).hexdigest()[:16]
-    # What is built in is everybody's; and what `<(...)` gave is another's file, or none, in the next process.
+    # Every configuration has the built-in images. A path from `<(...)` is another file, or none, in the next process.
     if link.is_symlink() or not file.is_file() or file.is_relative_to("/dev") or file.is_relative_to("/proc"):
         return
     with node.apply() as apply:
@@ -51,14 +51,14 @@ def note_config(node: Node) -> None:
 
 
 def elsewhere(node: Node) -> Elsewhere:
-    """Raises HostError where the notes cannot be read."""
+    """Raises HostError if the links cannot be read."""
     found = Elsewhere()
     for link, file in _noted(node).items():
         if file == node.paths.config:
             continue
         try:
             if not stat.S_ISREG(file.stat().st_mode):
-                raise ConfigError("it is no file")
+                raise ConfigError("it is not a file")
             config = load(replace(node.paths, config=file))
         except (FileNotFoundError, NotADirectoryError):
             found.gone[link] = file
@@ -73,7 +73,7 @@ def elsewhere(node: Node) -> Elsewhere:
 
 
 def _noted(node: Node) -> dict[Path, Path]:
-    """Each link, and where it leads. One that another `gc` forgets in this moment is none."""
+    """Each link and its target. A link that another `gc` removes at this moment is left out."""
     folder, found = node.layout.configs, {}
     with explained("see which configurations use the images"):
         for link in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -84,7 +84,7 @@ def _noted(node: Node) -> dict[Path, Path]:
 
 
 def images_named(config: Config) -> set[str]:
-    """By its templates, but for images that are files of somebody's own."""
+    """The images that its templates name, without images that are the user's own files."""
     named = (disk.image for template in config.templates.values() for disk in template.disk if disk.image is not None)
     return {name for name in named if config.images[name].path is None or config.origins["image", name] == IMPORTED}
 

@@ -1,4 +1,4 @@
-"""What there is: lists and details, read and never changed."""
+"""Lists and details of VMs. It reads, and changes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """A VM as `v ls` shows it. `memory` in bytes; what a broken one does not say is None."""
+    """A VM as `v ls` shows it. `memory` in bytes. For a broken VM, values that are not known are None."""
 
     id: int | None
     name: str
@@ -35,7 +35,7 @@ class Row:
     template: str | None
     image: str | None
     outdated: bool
-    """Its image has been built to something else since."""
+    """True if its image has been built again since, with another result."""
     ssh: str | None
     uuid: str
     created: str | None
@@ -43,14 +43,14 @@ class Row:
     problem: str | None
 
 
-# The drivers cost as much to import as all else that a list needs where no VM runs.
+# Drivers are imported only if needed: if no VM runs, their import takes as long as the rest of `v ls`.
 
 _Look: TypeAlias = "tuple[State, Launch | None, str]"
-"""A VM's state, what was chosen for the run that lasts or came to a bad end, and what is to be said of that."""
+"""A VM's state, the launch of its current run or of the run that crashed, and its problem, or an empty text."""
 
 
 def state_of(node: Node, entry: Entry) -> State:
-    """Its process says whether it runs, the VMM in which state."""
+    """The process shows if the VM runs; the VMM says in which state."""
     return _look(node, entry)[0]
 
 
@@ -90,7 +90,7 @@ def _resting(node: Node, entry: Entry) -> _Look | None:
 
 
 def _cannot_start(entry: Entry) -> str:
-    """What `start` would say of its files."""
+    """What `start` would say about the files of the VM."""
     assert entry.summary is not None
     why = lack(entry.folder, entry.summary.disks, entry.summary.boot)
     return f"cannot start: {why}" if why else ""
@@ -109,26 +109,26 @@ def _driver(launch: Launch | None, place: Place) -> Driver:
 
 
 def _how_it_died(place: Place, launch: Launch) -> str:
-    """A signal is what systemd knows of it. The last line of the VMM's log may be older than that, and of something
-    else: it is not said to be why."""
+    """systemd knows the signal. The last line of the VMM's log may be older and about something else: it is not
+    called the reason."""
     from virshle.vmm.systemd import ended
 
     end = ended(launch.unit, place.folder) if launch.unit else None
     if end is not None and end.signal == "SIGKILL":
-        # Of which nobody has a last word.
+        # SIGKILL leaves no message in the VMM's log.
         return (
-            "its VMM was killed by SIGKILL: by somebody, or by the kernel for want of memory "
+            "its VMM was killed by SIGKILL: by a user, or by the kernel because memory was short "
             f"(journalctl -u {launch.unit} says which)"
         )
     how = "died"
     if end is not None:
         how = f"was killed by {end.signal}" if end.signal else f"ended with exit code {end.code}"
     last = _last_lines(place, 1)
-    return f"its VMM {how}; its log ends with: {last[0]}" if last else f"its VMM {how} and said nothing"
+    return f"its VMM {how}; its log ends with: {last[0]}" if last else f"its VMM {how} and wrote no message"
 
 
 def _last_lines(place: Place, most: int) -> list[str]:
-    """Of what its VMM said in its last run."""
+    """The last lines that the VMM wrote in its last run."""
     with suppress(OSError):
         said = read_end(place.vmm_log).rpartition(place.run_began)[2]
         return said.replace("\r", "").splitlines()[1:][-most:]
@@ -136,7 +136,8 @@ def _last_lines(place: Place, most: int) -> list[str]:
 
 
 def rows(node: Node, entries: Sequence[Entry]) -> list[Row]:
-    """Those that run are asked all at once: a VMM that does not answer costs its second only once."""
+    """Asks the VMMs of all running VMs at the same time: several VMMs that do not answer cost one second, not one
+    each."""
     looks = [_resting(node, entry) for entry in entries]
     answers = iter(_ask(node, [entry for entry, look in zip(entries, looks, strict=True) if look is None]))
     now = _images_now(node, entries)
@@ -144,7 +145,7 @@ def rows(node: Node, entries: Sequence[Entry]) -> list[Row]:
 
 
 def _images_now(node: Node, entries: Sequence[Entry]) -> dict[str, str]:
-    """Where the images of these VMs are built to; only of those that are."""
+    """The store paths of the images of these VMs, without images that are not built."""
     found = {}
     for name in {entry.summary.image for entry in entries if entry.summary and entry.summary.image}:
         with suppress(OSError, ValueError):
@@ -155,7 +156,7 @@ def _images_now(node: Node, entries: Sequence[Entry]) -> dict[str, str]:
 def _ask(node: Node, entries: Sequence[Entry]) -> list[_Look]:
     if len(entries) < 2:
         return [_running(node, entry) for entry in entries]
-    # Costs more to import than listing a hundred VMs that do not run.
+    # Slow to import: it takes longer than a list of a hundred VMs that do not run.
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=32) as pool:
@@ -195,13 +196,14 @@ def _ssh(launch: Launch) -> str | None:
 
 
 def details(node: Node, entry: Entry) -> dict[str, Any]:
-    """All that is known of one VM: its definition, its files, and how it runs."""
-    shown = row(node, entry)
+    """Everything that is known about one VM: its definition, its files, and how it runs."""
+    look = _look(node, entry)
+    state, launch, _ = look
+    shown = _row(entry, look, _images_now(node, [entry]))
     found: dict[str, Any] = {key: value for key, value in vars(shown).items() if value is not None}
     found["folder"] = str(entry.folder)
     if entry.summary is not None:
         found |= _defined(entry)
-    state, launch, _ = _look(node, entry)
     if launch:
         process, place = node.process(entry.uuid), node.place(entry.uuid)
         if state == "crashed":
@@ -215,7 +217,7 @@ def details(node: Node, entry: Entry) -> dict[str, Any]:
 
 
 def _defined(entry: Entry) -> dict[str, Any]:
-    """As its vm.json says."""
+    """What its vm.json says."""
     vm, found = entry.whole(), dict[str, Any]()
     found["disks"] = [
         {"name": disk.name, "file": str(entry.folder / disk.file), "size": disk.size} for disk in vm.disks
@@ -236,13 +238,13 @@ def _defined(entry: Entry) -> dict[str, Any]:
 
 
 def emulated(launch: Launch | None) -> str:
-    """What to expect of software emulation; empty where the hardware runs the guest."""
+    """What software emulation means for the user; empty if the hardware runs the guest."""
     if launch is None or launch.accelerator == "kvm":
         return ""
     return f"software emulation here, many times slower than by hardware ({launch.why})"
 
 
 def log_file(node: Node, entry: Entry, kind: str) -> Path:
-    """Of `kind` console, vmm or commands."""
+    """`kind`: console, vmm or commands."""
     place = node.place(entry.uuid)
     return {"console": place.console_log, "vmm": place.vmm_log, "commands": command_log(entry.folder)}[kind]

@@ -1,4 +1,4 @@
-"""Into the guest: the ssh command of a VM."""
+"""The ssh command that enters a VM's guest."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ _HOST_KEY = re.compile(r"^X_VIRSHLE_SSH_HOST_KEY=((?:ssh|ecdsa|sk)-[\w@.-]+ [A-Z
 
 
 _PATIENCE = {
-    # Seconds for a server to speak.
+    # Seconds until the server must answer.
     "ConnectTimeout": "30",
-    # One that does not answer is given up after 4 times 15 seconds: a guest of a busy host may stand still for long.
+    # ssh ends after 4 times 15 seconds without an answer. A guest on a busy host may stand still for long.
     "ServerAliveInterval": "15",
     "ServerAliveCountMax": "4",
 }
 _MOST_KEYS = 4
-"""Of the caller's own, beside ours. A server allows 6 tries (sshd_config(5), MaxAuthTries), and ssh tries a key that an
-agent has before one that is in a file only (OpenSSH: sshconnect2.c, pubkey_prepare)."""
+"""So many keys of the user are tried, beside our own. A server allows 6 tries (sshd_config(5), MaxAuthTries), and ssh
+tries keys of the agent before keys that are only in files (OpenSSH: sshconnect2.c, pubkey_prepare)."""
 
 
 def enter(
     node: Node, entry: Entry, words: Sequence[str], *, login: str | None = None, options: Sequence[str] = ()
 ) -> NoReturn:
-    """Becomes ssh: its terminal and its exit code are ours. Raises ConflictError where there is no way in."""
+    """Replaces this process by ssh: ssh has our terminal and gives our exit code. Raises ConflictError if there is no
+    way in."""
     vm = entry.whole()
     check_owner(entry)
     command = ssh_command(node, vm, words, login=login, options=options)
@@ -56,14 +57,14 @@ def enter(
 def ssh_command(
     node: Node, vm: Vm, words: Sequence[str] = (), *, login: str | None = None, options: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """The words by which ssh enters a VM that runs. One of `words` is read by the guest's shell, several are the
-    command and its arguments, as they are. `options`: more of ssh's, the caller's.
+    """The ssh command for a VM that runs. A single word in `words` is run by the guest's shell; several words are the
+    command and its arguments, unchanged. `options`: more options for ssh, from the user.
 
-    Raises ConflictError where the VM does not run, is paused or has no way in, UsageError for a login that is no user's
-    name, ConfigError where there is no ssh, or for a caller whom ssh does not serve.
+    Raises ConflictError if the VM does not run, is paused or has no way in; UsageError if `login` is not a user name;
+    ConfigError if ssh is not installed, or if ssh would refuse the user who runs v.
     """
     if login is not None and not re.fullmatch(LOGIN, login):
-        raise UsageError(f"{login!r} is no user's name", hint="for example: -l root")
+        raise UsageError(f"{login!r} is not a user name", hint="for example: -l root")
     if find_program("ssh") is None:
         raise missing("ssh")
     check_known()
@@ -92,13 +93,15 @@ def ssh_words(
     options: Sequence[str] = (),
     command: str = "",
 ) -> tuple[str, ...]:
-    """The one place where the words of ssh are made. No file of ssh's configuration is read (`-F none`), the user's or
-    the system's: whatever is there, ssh goes to this guest. `pinned`: the file `known` has the host keys that the guest
-    told. Our own options come before the caller's, as ssh takes the first value of each (ssh_config(5)).
+    """The one place that makes an ssh command. ssh reads no configuration file, neither the user's nor the system's
+    (`-F none`), so it can only go to this guest. `pinned`: the file `known` has the host keys that the guest reported.
+    Our options come before the user's, because ssh uses the first value of each option (ssh_config(5)).
     """
     fixed = [
         *way,
         *_identity(vm, pinned, known),
+        # A connection that is shared is known by a name, which the caller may give to those of two VMs.
+        *option("ControlPath", "none"),
         *option("IdentitiesOnly", "yes"),
         *(word for file in keys for word in option("IdentityFile", _path(file))),
     ]
@@ -114,7 +117,7 @@ def ssh_words(
 
 
 def _check_runs(node: Node, vm: Vm) -> None:
-    """A guest that stands still takes a connection and never speaks."""
+    """Raises ConflictError if the VM cannot be entered. A paused guest would accept a connection and never answer."""
     if node.process(vm.uuid) is None:
         raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name} --wait")
     told = told_of(node.place(vm.uuid))
@@ -122,34 +125,35 @@ def _check_runs(node: Node, vm: Vm) -> None:
         why = f": {told.why}" if told.why else ""
         raise ConflictError(
             f"{vm.name} {'is paused' if told.state == 'paused' else 'cannot be entered'}{why}",
-            hint=f"{told.remedy or 'let it go on: v resume'} {vm.name}",
+            hint=f"{told.remedy or 'resume it: v resume'} {vm.name}",
         )
 
 
 def _way(node: Node, vm: Vm) -> list[str]:
-    """By the guest's vsock where it has one, which needs no network; else by its loopback port."""
+    """Through the guest's vsock if it has one, as that needs no network; else through its port on the loopback."""
     place = node.place(vm.uuid)
     launch = launch_of(place)
     way = vsock_of(launch, place)
     port = launch.ssh_port if launch else None
-    # The runtime folder may be gone with its sockets, and the port still be there.
+    # The runtime folder may be gone with its sockets, while the port still works.
     if way and (port is None or way.path is None or way.path.exists()):
         return [*option("ProxyCommand", way.proxy().replace("%", "%%")), *option("ProxyUseFdpass", "yes")]
     if launch is None:
         raise ConflictError(
-            f"{vm.name} has no way in for ssh that is known: its launch.json is lost, and its process cannot be seen",
+            f"{vm.name} has no way in for ssh that v knows: its launch.json is lost, and v cannot read its process",
             hint=f"fuser -v {shlex.quote(str(place.record))} names that process; v console needs no ssh",
         )
     if port is None:
         raise ConflictError(
             f"{vm.name} has no way in for ssh: neither a vsock nor a net of type user",
-            hint='give its template a net of type = "user"; v console needs none',
+            hint='give its template a net of type = "user"; v console works without one',
         )
     return by_port(port)
 
 
 def by_port(port: int) -> list[str]:
-    return ["-p", str(port), *option("HostName", "127.0.0.1")]
+    # Without a jump there is no ProxyCommand of the caller's either: the first of the two counts (ssh_config(5)).
+    return ["-p", str(port), *option("HostName", "127.0.0.1"), *option("ProxyJump", "none")]
 
 
 def _identity(vm: Vm, pinned: bool, known: Path) -> list[str]:
@@ -157,7 +161,7 @@ def _identity(vm: Vm, pinned: bool, known: Path) -> list[str]:
         "HostKeyAlias": f"{vm.uuid}",
         "UserKnownHostsFile": _path(known),
         "GlobalKnownHostsFile": "/dev/null",
-        # Told by the guest on its own channel: strict. Else the first key seen is the one, and no other later.
+        # Only keys that the guest reported on its own channel; if it reported none, only the first key that is seen.
         "StrictHostKeyChecking": "yes" if pinned else "accept-new",
         "UpdateHostKeys": "no",
     }
@@ -165,8 +169,8 @@ def _identity(vm: Vm, pinned: bool, known: Path) -> list[str]:
 
 
 def _keys(node: Node, vm: Vm, login: str | None) -> list[Path]:
-    """Ours alone, where the guest is known to have it. Else some of the caller's own too: the image may know them, or
-    another user of the guest may have been given them."""
+    """Only our key if the guest is known to have it. Else some keys of the user too: the image may have them, or
+    another user in the guest may have them."""
     ours = key_file(node.layout.keys)
     if vm.ready == "guest" and login in (None, vm.login):
         return [ours]
@@ -178,26 +182,26 @@ def option(name: str, value: str) -> tuple[str, str]:
 
 
 def _path(path: Path) -> str:
-    """One word of ssh's (OpenSSH: misc.c, argv_split), with % and ${ for its own names (ssh_config(5), TOKENS and
-    ENVIRONMENT VARIABLES)."""
+    """Quotes a path as one word of an ssh option (OpenSSH: misc.c, argv_split). % and ${ are escaped: ssh expands
+    them (ssh_config(5), TOKENS and ENVIRONMENT VARIABLES)."""
     text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return '"' + text.replace("${", f"${{{_DOLLAR}}}{{") + '"'
 
 
 _DOLLAR = "VIRSHLE_DOLLAR"
-"""Of the environment: in a path ssh knows no other word for a dollar before a brace."""
+"""An environment variable: ssh has no other way to write a dollar before a brace in a path."""
 
 
 def _environment(words: Sequence[str]) -> tuple[str, ...]:
     shell = any(word.startswith("ProxyCommand=") for word in words)
     dollar = any(_DOLLAR in word for word in words)
-    # A ProxyCommand is given to the user's shell, which may be of another syntax, or /usr/sbin/nologin.
+    # ssh runs a ProxyCommand with the user's shell, which may have another syntax, or be /usr/sbin/nologin.
     variables = [*(["SHELL=/bin/sh"] if shell else []), *([f"{_DOLLAR}=$"] if dollar else [])]
     return ("env", *variables) if variables else ()
 
 
 def told_keys(node: Node, vm: Vm) -> list[str]:
-    """The host keys that the guest told on its ready port, which nobody else has."""
+    """The host keys that the guest reported on its ready port. Only the guest can write there."""
     try:
         return _HOST_KEY.findall(read_start(node.place(vm.uuid).ready))
     except OSError:
@@ -205,7 +209,7 @@ def told_keys(node: Node, vm: Vm) -> list[str]:
 
 
 def pin_steps(node: Node, vm: Vm) -> list[Step]:
-    """Keeps what was told as the only keys that the VM may have."""
+    """Writes the reported keys as the only keys that ssh accepts for the VM."""
     file = known_hosts(node.layout.vm(vm.uuid))
     text = "".join(f"{vm.uuid} {key}\n" for key in told_keys(node, vm))
     if not text:
@@ -213,4 +217,4 @@ def pin_steps(node: Node, vm: Vm) -> list[Step]:
     with suppress(OSError):
         if read_start(file) == text:
             return []
-    return [Write("pin the host key that the guest told", file, text)]
+    return [Write("pin the host keys that the guest reported", file, text)]

@@ -1,4 +1,4 @@
-"""Start one VM: all that the run needs is chosen, planned, applied."""
+"""Start one VM: choose what the run needs, make a plan, apply it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from virshle.model.vm import KernelBoot, Vm
 from virshle.network import choose_port
 from virshle.plan import Run, Step, run
 from virshle.service.clock import set_clock
-from virshle.service.files import odd, short
+from virshle.service.files import closed, odd, short
 from virshle.service.node import Node
 from virshle.service.ready import listen_steps, told_of
 from virshle.store import Entry
 from virshle.store.change import renew_definition
 from virshle.store.layout import run_link
+from virshle.store.read import to_own
 from virshle.userdata import seed_steps
 from virshle.vmm.account import vmm_user, ways_above
 from virshle.vmm.button import check_speakers
@@ -37,7 +38,7 @@ class Started:
     vm: Vm
     launch: Launch | None
     before: Told | None = None
-    """What the VMM of one that ran already said of it."""
+    """For a VM that ran already: what its VMM said about it. None for a VM that was started now."""
 
     @property
     def already(self) -> bool:
@@ -49,8 +50,8 @@ class Started:
 
 
 def start(node: Node, target: Entry, *, listen: bool = False) -> Started:
-    """Raises ConflictError, ConfigError, HostError; what was begun is undone. A VM that runs is left alone, and
-    one that is paused goes on. `listen`: for what the guest says, as `wait_ready` will want to know it."""
+    """Raises ConflictError, ConfigError, HostError; everything that was begun is then undone. A VM that runs is not
+    changed; a paused VM is resumed. `listen`: record what the guest says, because `wait_ready` will be called."""
     started = _start(node, target, listen)
     if started.resumed:
         set_clock(node, target)
@@ -68,7 +69,7 @@ def _start(node: Node, target: Entry, listen: bool) -> Started:
             if told.state == "paused":
                 apply(node.plan(vm, *resume_steps(vm, place, told)))
                 apply.commit()
-            # Where it starts, a start was killed, as the lock is ours, and its VMM was never told to boot the guest.
+            # We have the lock, so `starting` means that a start was killed. That VMM will never boot its guest.
             if told.state != "starting":
                 return Started(vm, launch_of(place), told)
             apply(node.plan(vm, *end_steps(vm.name, place, process)))
@@ -79,27 +80,27 @@ def _start(node: Node, target: Entry, listen: bool) -> Started:
             apply(node.plan(vm, *renew_definition(entry.folder, vm), *start_steps(machine, listen=listen)))
         except HostError as error:
             if machine.launch.unit and not error.hint:
-                error.hint = f"what systemd says of it: journalctl -u {machine.launch.unit} -n 20"
+                error.hint = f"systemd's messages: journalctl -u {machine.launch.unit} -n 20"
             raise _taken(machine, error) or error from None
         apply.commit()
     return Started(vm, machine.launch)
 
 
 def _taken(machine: Machine, error: HostError) -> ConflictError | None:
-    """Whether it failed because systemd has a unit of that name which is not this VM's."""
+    """The error if systemd has a unit of that name which belongs to another VM; else None."""
     unit = machine.launch.unit
     if unit is None or not any(ALREADY in line for line in error.details):
         return None
     return ConflictError(
         f"{machine.vm.name} cannot start: systemd runs another {unit}.service already",
-        hint=f"systemctl status {unit} says what it runs, of another state folder say: stop that by its own virshle",
+        hint=f"systemctl status {unit} shows what it runs, for example a VM of another state folder: stop that first",
     )
 
 
 def resume_steps(vm: Vm, place: Place, told: Told) -> list[Step]:
-    """Raises ConflictError where something else holds it, a debugger say, and will let it go on."""
+    """Raises ConflictError if something else paused the guest and will resume it, for example a debugger."""
     if told.why and not told.remedy:
-        raise ConflictError(f"{vm.name} is paused: {told.why}", hint=f"to let it go on: v resume {vm.name}")
+        raise ConflictError(f"{vm.name} is paused: {told.why}", hint=f"to resume it: v resume {vm.name}")
     return [driver_of(launch_of(place), place).resume(place)]
 
 
@@ -117,13 +118,13 @@ def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:
 
 
 def note_run(place: Place) -> Step:
-    """For who asks later from another environment."""
+    """So that later commands find the folder, also with another XDG_RUNTIME_DIR or VIRSHLE_RUN_DIR."""
     link = run_link(place.folder)
     return run("note where its runtime folder is", "ln", "-sfnT", "--", place.run, link)
 
 
 def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
-    """Chooses all that this run needs, before anything is planned. `port`: for ssh; none: a free one is found.
+    """Chooses everything that this run needs, before anything is planned. `port`: for ssh; None: a free port is chosen.
     Raises ConfigError, ConflictError."""
     user, unit = vmm_user(), unit_name(vm.name) if systemd_runs() else None
     if unit:
@@ -141,23 +142,28 @@ def plan_machine(vm: Vm, place: Place, *, port: int | None = None) -> Machine:
 
 
 def check_files(vm: Vm, place: Place) -> None:
-    """Raises ConflictError where a file that it needs is missing or cut short, or anything that is written to is not
-    where it seems to be."""
+    """Raises ConflictError if a file that the VM needs is missing or cut short, or if a path that will be written to is
+    a link."""
     folder = place.folder
     for path in (*(folder / name for name in ("disk", "boot", "log", "seed")), place.run):
         if path.is_symlink() or not (path.is_dir() or not os.path.lexists(path)):
             raise ConflictError(
-                f"{vm.name} cannot start: {path} is a link to elsewhere, or no folder",
+                f"{vm.name} cannot start: {path} is a link to elsewhere, or not a folder",
                 hint="put the folder itself there",
             )
-    for path in odd_files(vm, place):
-        raise ConflictError(
-            f"{vm.name} cannot start: {path} is missing, or no regular file", hint="put it back; v info shows all"
-        )
+    try:
+        for path in odd_files(vm, place):
+            raise ConflictError(
+                f"{vm.name} cannot start: {path} is missing, or is not a regular file",
+                hint="put the file back; v info shows all files",
+            )
+    except PermissionError as error:
+        hint = f"if it should be yours, as root: {to_own(folder)}"
+        raise ConflictError(f"{vm.name} cannot start: {closed(error)}", hint=hint) from None
     for path, has, wanted in short_disks(vm, place):
         raise ConflictError(
-            f"{vm.name} cannot start: {path} was cut short: it has {has} bytes, and the disk {wanted}",
-            hint=f"put a whole copy back; what is missing is lost, and to go on without it: {growing(path, wanted)}",
+            f"{vm.name} cannot start: {path} was cut short: it has {has} bytes, but the disk has {wanted}",
+            hint=f"put a whole copy back; or go on without the missing part, which is lost: {growing(path, wanted)}",
         )
 
 
@@ -171,26 +177,27 @@ def growing(path: Path, size: int) -> str:
 
 
 def odd_files(vm: Vm, place: Place) -> Iterator[Path]:
-    """What is no file in its own folder, or is missing though the VM needs it."""
+    """Files that the VM needs and that are missing, and files that are not regular files in the VM's folder."""
     needed = [disk.file for disk in vm.disks]
     made = [str(path.relative_to(place.folder)) for path in (place.record, place.console_log, place.vmm_log)]
     if isinstance(vm.boot, KernelBoot):
         needed += [vm.boot.kernel, vm.boot.initrd]
     else:
-        # The first start makes it.
+        # The first start makes this file.
         made.append(vm.boot.variables)
     return odd(place.folder, [*needed, *(file for file in made if os.path.lexists(place.folder / file))])
 
 
 def end_steps(name: str, place: Place, process: Process) -> list[Step]:
-    """Cuts the power. Raises ConflictError where it is not known which process to kill."""
+    """Cuts the power. Raises ConflictError if it is not known which process must be killed."""
     if process.pid is None:
         raise ConflictError(
-            f"{name} runs, and its record does not say as which process", hint=f"fuser -v {place.record} names it"
+            f"{name} runs, but its record does not name the process",
+            hint=f"fuser -v {quote(str(place.record))} names it",
         )
     return [Run("cut its power", cut_power(process.pid, place.record)), over_step(place)]
 
 
 def over_step(place: Place) -> Step:
-    """Whatever became of the VMM, the run ended because it was told to: no process is recorded any more."""
+    """The run ended because the user wanted it: clear the record of its process, so that it does not look crashed."""
     return run("note that the run is over", "truncate", "--no-create", "-s", "0", "--", place.record)

@@ -1,4 +1,4 @@
-"""What the configuration offers, and what keeps it from being used."""
+"""The templates of the configuration, and their problems."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from virshle.vmm.memory import check_memory
 
 
 def check_template(node: Node, template: VmTemplate) -> None:
-    """Before anything is made of it. Raises ConfigError, NotFoundError, HostError: the first of its problems."""
+    """Called before a VM is created from it. Raises its first problem: ConfigError, NotFoundError, HostError."""
     for problem in problems(node, template):
         raise problem
 
 
 def problems(node: Node, template: VmTemplate) -> Iterator[VirshleError]:
-    """Why no VM can be made of it, as far as can be known before its images are built. `create`, `template ls` and
-    `config check` all ask here."""
+    """Why no VM can be created from it, as far as this is known before its images are built. `create`, `template ls`
+    and `config check` all use this."""
     looks: list[tuple[str, Callable[[], object]]] = [
         ("", partial(unsupported_nets, template)),
         ("", partial(check_hypervisor, template.hypervisor, vmm_user(), template.vcpu)),
@@ -69,12 +69,12 @@ def _check_disk(node: Node, disk: DiskTemplate) -> None:
 
 
 def _check_image(node: Node, image: ImageConfig) -> int | None:
-    """Bytes of its disk, where it has one already. Of what Nix builds, the files that it is built from are looked for;
-    whether they are right only Nix knows."""
+    """The bytes of its disk; None if it is not built. For an image that Nix builds, this checks only that its source
+    files exist."""
     if image.file is not None:
         file_recipe(image, node.config.local)
     elif flake := flake_of(image, node.config.local):
-        # Nix's manual, nix flake, "Flake references": of this host are paths, and the URLs of files.
+        # Nix's manual, nix flake, "Flake references": paths and `file` URLs are on this host.
         hit = re.fullmatch(r"(?:path:|(?:git|hg)\+file://)?(/[^?]*)(?:\?.*)?", flake.flake)
         if hit and not Path(hit[1]).exists():
             raise NotFoundError(
@@ -84,7 +84,7 @@ def _check_image(node: Node, image: ImageConfig) -> int | None:
 
 
 def template_rows(node: Node, *, check: bool = False) -> list[dict[str, Any]]:
-    """A row per template; `memory` in bytes, `built` and what follows it of the image that is booted."""
+    """One row per template. `memory` in bytes; `built` and the columns after it are about the image that is booted."""
     booted = {template.disk[0].image for template in node.config.templates.values()}
     images = {name: image_row(node, node.config.images[name], check=check) for name in booted if name}
     rows = []
@@ -107,14 +107,14 @@ def template_rows(node: Node, *, check: bool = False) -> list[dict[str, Any]]:
 
 
 def _problem(node: Node, template: VmTemplate) -> str | None:
-    """The first of them, beside the template's name."""
+    """The first problem, without the name of the template."""
     for problem in problems(node, template):
         return problem.message.removeprefix(f"template {template.name!r}").lstrip(":, ")
     return None
 
 
 def check_config(node: Node) -> None:
-    """Raises ConfigError with every problem of the user's own templates, and of the images that none of them names."""
+    """Raises ConfigError with all problems of the user's own templates, and of the images that they do not name."""
     config = node.config
     own = [one for name, one in config.templates.items() if config.origins["template", name] != BUILT_IN]
     found = [problem for template in own for problem in problems(node, template)]
@@ -125,9 +125,9 @@ def check_config(node: Node) -> None:
     if found:
         count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
         raise ConfigError(
-            f"{node.paths.config} has {count}, for which `v create` would fail",
+            f"{node.paths.config} has {count}: `v create` would fail",
             details=[line for problem in found for line in _lines(problem)],
-            hint="mend the file, then: v config check",
+            hint="fix the file, then: v config check",
         )
 
 

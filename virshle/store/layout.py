@@ -10,6 +10,7 @@ from uuid import UUID
 from virshle.config.paths import SOCKET_PATH_LIMIT, Paths, fits_sockets
 from virshle.errors import ConfigError
 from virshle.fs import check_folder
+from virshle.model.names import run_name
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ class Layout:
 
     def run(self, uuid: UUID) -> Path:
         """The runtime folder of the next run. The last run may have another one: see `virshle.store.run_folder`."""
-        return self.runs / _short(uuid)
+        return self.runs / run_name(uuid)
 
     def former_runs(self, uuid: UUID) -> list[Path]:
         """Folders in which an older virshle may have made the VM's sockets. It did not write down which one it used."""
-        return [folder / "vm" / _short(uuid) for folder in self.paths.former]
+        return [folder / "vm" / run_name(uuid) for folder in self.paths.former]
 
     def check_sockets(self) -> None:
         """The check before a VM is made or started. Raises ConfigError if the folder of sockets cannot exist, or if a
@@ -95,10 +96,6 @@ class Layout:
         return self.images / name
 
 
-def _short(uuid: UUID) -> str:
-    return uuid.hex[:12]
-
-
 def link_target(uuid: UUID) -> str:
     """The target of a VM's links in `name/` and `id/`."""
     return f"../vm/{uuid}"
@@ -111,7 +108,7 @@ def run_link(folder: Path) -> Path:
 
 def is_run_of(uuid: UUID, folder: Path) -> bool:
     """True if the folder has the name of that VM's runtime folder."""
-    return folder.is_absolute() and folder.parts[-2:] == ("vm", _short(uuid))
+    return folder.is_absolute() and folder.parts[-2:] == ("vm", run_name(uuid))
 
 
 def definition(folder: Path) -> Path:

@@ -100,10 +100,13 @@ class Entry:
             elif isinstance(problem, Linked):
                 mend = f"put the folder itself there; `v delete --force {self.name}` removes only the link"
             elif isinstance(problem, Closed):
-                mend = (
-                    f"if it should be yours, as root: chown {os.getuid()} {quote(str(self.folder))} {quote(str(file))}"
-                )
+                mend = f"if it should be yours, as root: {to_own(self.folder)}"
             raise ConflictError(f"{self.name} is broken: {problem}", hint=f"{mend}; nothing was changed") from None
+
+
+def to_own(folder: Path) -> str:
+    """For root, who made a VM in a user's state for example: all that is in its folder is its owner's."""
+    return f"chown --no-dereference --recursive {os.getuid()} {quote(str(folder))}"
 
 
 class Store:

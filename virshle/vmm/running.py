@@ -11,7 +11,7 @@ from uuid import UUID
 
 from virshle.config.paths import Paths
 from virshle.exec.table import parent_of, processes
-from virshle.model.names import is_uuid
+from virshle.model.names import is_uuid, run_name
 
 _PROGRAMS = {
     "qemu": re.compile(r"\.?qemu-system-.+"),
@@ -53,7 +53,7 @@ def vm_processes(paths: Paths) -> list[VmProcess]:
         hits = list(ours.finditer(" ".join(process.argv).replace(",,", ","))) if kind else []
         if kind and hits:
             names = [hit["vm"] for hit in hits if hit["vm"]]
-            run = names[0].replace("-", "")[:12] if names else ""
+            run = run_name(names[0]) if names else ""
             uuid = next((UUID(name) for name in names if len(name) == 36 and is_uuid(name)), None)
             found.append(VmProcess(process.pid, parent_of(process.pid), kind, run, uuid))
     return found

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from virshle.errors import ConfigError
+from virshle.errors import ConfigError, HostError, TimedOutError
 from virshle.exec import Command, find_program, run
 from virshle.exec.process import BEGIN_SECONDS
 from virshle.exec.run import signal_name
@@ -72,11 +72,16 @@ class Ended:
 
 
 def ended(unit: str, folder: Path) -> Ended | None:
-    """None if systemd does not know, if the process ended well, or if it is a unit of another VM. Any user may ask."""
+    """None if systemd does not know or does not answer, if the process ended well, or if it is another VM's unit. Any
+    user may ask."""
     if find_program("systemctl") is None:
         return None
     show = ("systemctl", "show", "--property=WorkingDirectory,ExecMainCode,ExecMainStatus", f"{unit}.service")
-    told = dict(line.partition("=")[::2] for line in run(Command(show), check=False).stdout.splitlines())
+    try:
+        said = run(Command(show, timeout=_PATIENCE), check=False).stdout
+    except (HostError, TimedOutError):
+        return None
+    told = dict(line.partition("=")[::2] for line in said.splitlines())
     code, status = told.get("ExecMainCode", ""), told.get("ExecMainStatus", "")
     if told.get("WorkingDirectory", "").removeprefix("!") != str(folder) or not status.isdecimal():
         return None
@@ -85,6 +90,8 @@ def ended(unit: str, folder: Path) -> Ended | None:
     return Ended(code=int(status)) if status != "0" else None
 
 
+_PATIENCE = 5
+"""Seconds: a list of VMs waits for it, and says less where systemd hangs."""
 _BY_SIGNAL = ("2", "3")
 """CLD_KILLED and CLD_DUMPED (waitid(2)). The third, 1 (CLD_EXITED), comes with an exit code."""
 

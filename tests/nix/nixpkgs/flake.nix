@@ -1,6 +1,6 @@
 # As much of nixpkgs as virshle's flake and templates name, made of this machine's own programs and of nothing fetched:
-# tests/host/test_flake.py locks a copy of virshle to a copy of this. It shows that the flake's own expressions work, and
-# nothing of what nixpkgs really has: that is in names.toml, and no other name is in here.
+# tests/host/test_own_flake.py locks a copy of virshle to a copy of this. It shows that the flake's own expressions work,
+# and nothing of what nixpkgs really has: that is in names.toml, and no other name is in here.
 {
   outputs =
     { self }:

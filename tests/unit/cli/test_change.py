@@ -149,7 +149,7 @@ def test_a_running_one_among_many_refuses_all(guest: Guest, v: V) -> None:
 def test_broken_vms_are_not_deleted_by_all(guest: Guest, v: V, layout: Layout) -> None:
     put_broken(layout, uuid_of("bad"), name="bad")
     left = v("delete", "--all", "--yes", "--force")
-    assert (left.code, "broken, and left out: bad" in left.err) == (0, True)
+    assert (left.code, "broken VMs are left out: bad" in left.err) == (0, True)
     assert "left out: bad" in v("delete", "--state", "broken", "--yes").err
     assert _names(v) == ["bad"]
     assert v("delete", "bad").code == 5
@@ -378,4 +378,4 @@ def test_one_whose_vmm_says_nothing_is_not_said_to_be_well(guest: Guest, v: V) -
     guest.status = "odd"
     ran = v("start", "web")
     assert ran.code == 0
-    assert "web is running already, and its VMM does not say how it is: QEMU says that its state is 'odd'" in ran.err
+    assert "web is running already, but its VMM does not tell its state: QEMU says that its state is 'odd'" in ran.err

@@ -43,16 +43,16 @@ def test_a_dry_import_shows_its_steps(disk: Path, layout: Layout, v: V) -> None:
 
 
 def test_gc_tells_what_it_keeps_and_why(layout: Layout, host: FakeHost, v: V) -> None:
-    assert v("image", "gc").err == "nothing to let go of\n"
+    assert v("image", "gc").err == "no image to release\n"
     for name in ("own", "other"):
         layout.image(name).mkdir()
         (layout.image(name) / "result").symlink_to("/nix/store/gone")
     put_vm(layout, make_vm(origin={"image": "own", "source": "x"}))
     ran = v("image", "gc", "--dry-run")
     assert "# other: its store path is gone" in ran.out
-    assert "kept own, which no template names here: web was made of it" in ran.err
+    assert "kept own, which no template of this configuration names: web was created from it" in ran.err
     ran = v("image", "gc")
-    assert ran.err.startswith("let go of other; `nix-store --gc` frees their space\n")
+    assert ran.err.startswith("released other; `nix-store --gc` frees their space\n")
     assert [path.name for path in layout.images.iterdir()] == ["own"]
 
 
@@ -92,6 +92,9 @@ def test_on_a_terminal_an_image_is_deleted_only_when_that_is_said(
     (folder / "disk.raw").write_bytes(bytes(512))
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    # Nothing is asked of what is refused anyway.
+    refused = v("image", "delete", "tiny")
+    assert (refused.code, "for good" in refused.err) == (5, False)
     ran = v("image", "delete", "own")
     assert (ran.code, ran.err.endswith("nothing was deleted\n"), folder.exists()) == (130, True, True)
     assert "Delete the image for good: own?" in ran.err

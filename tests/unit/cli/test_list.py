@@ -6,8 +6,11 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -190,6 +193,20 @@ def test_who_follows_a_log_goes_on_where_it_was_cut(
     assert v("logs", "web", "-f").out == "a long first part\nmore\n"
 
 
+@pytest.mark.parametrize("said", ["login:\n", None])
+def test_who_follows_a_log_is_told_that_its_vm_was_deleted(
+    said: str | None, two: None, layout: Layout, v: V, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = layout.vm(uuid_of("web"))
+    if said:
+        (folder / "log/console.log").write_text(said)
+    aside = folder.with_name("elsewhere")
+    moved, back, gone = partial(folder.rename, aside), partial(aside.rename, folder), partial(shutil.rmtree, folder)
+    then: Iterator[Callable[[], object]] = iter([moved, back, gone])
+    monkeypatch.setattr("time.sleep", lambda _: next(then, lambda: os.kill(os.getpid(), signal.SIGINT))())
+    assert v("logs", "web", "-f") == (0, said or "", "web has been deleted\n")
+
+
 def test_nothing_is_evaluated_unless_asked_for(v: V, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError
@@ -217,7 +234,7 @@ def test_the_configuration_is_checked_and_shown(layout: Layout, v: V) -> None:
     layout.paths.config.write_text("[node]\nalias = 'x'\n")
     ran = v("config", "check")
     assert ran.code == 0
-    assert "right, 2 templates and 2 images" in ran.out
+    assert "no problem; 2 templates and 2 images" in ran.out
     assert "node.alias has no effect" in ran.err
     shown = {row["name"]: row for row in json.loads(v("config", "show", "--format", "json").out)}
     assert shown["template.vm.tiny.vcpu"] == {"name": "template.vm.tiny.vcpu", "value": 1, "from": "built in"}

@@ -39,11 +39,11 @@ def test_every_verb_has_help_with_an_example(verb: str, v: V) -> None:
         (["strat"], "did you mean start?"),
         (["sotp"], "did you mean stop?"),
         (["vm", "delet"], "did you mean delete?"),
-        (["templates"], "here it is: v template ls"),
-        (["launch"], "here it is: v create -t TEMPLATE NAME --start --wait"),
-        (["vm", "shell"], "here it is: v ssh VM [CMD]"),
+        (["templates"], "use: v template ls"),
+        (["launch"], "use: v create -t TEMPLATE NAME --start --wait"),
+        (["vm", "shell"], "use: v ssh VM [CMD]"),
         (["image", "bild"], "did you mean build?"),
-        (["template", "rm"], "templates are in the configuration file, which v config show names"),
+        (["template", "rm"], "templates are in the configuration file; v config show names that file"),
         (["xyzzy"], "v --help lists the commands"),
     ],
 )
@@ -64,7 +64,7 @@ def test_no_verb_that_harms_is_proposed_for_a_word_that_may_mean_another(word: s
 def test_a_command_of_the_first_virshle_that_is_not_there_yet_says_so(words: str, v: V) -> None:
     ran = v(*words.split())
     assert (ran.code, ran.out) == (2, "")
-    assert "yet, which the first virshle had" in ran.err
+    assert "does not have the first virshle's command" in ran.err
     assert ran.err.splitlines()[-1].startswith("hint: ")
 
 
@@ -74,20 +74,20 @@ def test_a_command_of_the_first_virshle_that_is_not_there_yet_says_so(words: str
         ("ls --json", "v ls has no option --json", "v ls --format json"),
         ("image ls --yaml", "v image ls has no option --yaml", "v image ls --format yaml"),
         ("info web -o json", "v info has no option -o", "v info --format json"),
-        ("create -t tiny --memory 2G", "v create has no option --memory", "a template says it: "),
+        ("create -t tiny --memory 2G", "v create has no option --memory", "the template sets this: "),
         ("ls --peer x", "v ls has no option --peer", "there are no other nodes yet"),
         ("ls --stat x", "v ls has no option --stat", "did you mean --state?"),
         ("ls --xyzzy", "v ls has no option --xyzzy", "v ls --help"),
         ("create", "v create: missing option '-t' / '--template'", "v create --help"),
         (
             "create -t tiny -n 0",
-            "v create: invalid value for '-n' / '--count': '0' is no whole number from 1 to 1000",
+            "v create: invalid value for '-n' / '--count': '0' is not a whole number from 1 to 1000",
             "",
         ),
-        ("start web --timeout x", "'x' is no whole number from 0 to 86400", "v start --help"),
+        ("start web --timeout x", "'x' is not a whole number from 0 to 86400", "v start --help"),
         ("logs", "v logs: missing argument 'VM'", "v logs --help"),
-        ("ls -q --format json", "-q prints the names alone", "--format json -c name"),
-        ("image ls -q -c size", "-q prints the names alone", ""),
+        ("ls -q --format json", "-q prints only names, as plain text", "--format json -c name"),
+        ("image ls -q -c size", "-q prints only names, as plain text", ""),
     ],
 )
 def test_a_wrong_command_line_is_told_as_every_error_is(words: str, error: str, hint: str, v: V) -> None:

@@ -117,7 +117,7 @@ def test_and_left_running_where_that_cannot_be_either(web: Entry, node: Node, ho
     with pytest.raises(HostError, match="web did not power off and is left running: QEMU cannot be asked") as caught:
         stop(node, web)
     assert "v stop --force web" in caught.value.hint
-    assert "nor by ssh: `ssh` failed with exit code 255" in caught.value.details
+    assert "ssh failed too: `ssh` failed with exit code 255" in caught.value.details
     assert not any("poweroff" in argv[-1] for argv in host.calls)
     assert stop(node, web, force=True).how == "by force"
 

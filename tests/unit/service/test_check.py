@@ -16,6 +16,7 @@ import pytest
 from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import Guest
 from tests.unit.support import link, make_vm, put_broken, put_vm, snapshot, uuid_of
+from virshle.errors import ConflictError
 from virshle.exec.table import Listed
 from virshle.fs import Lock
 from virshle.model.version import VERSION
@@ -24,6 +25,8 @@ from virshle.service.check import Report, check
 from virshle.service.create import Order, create
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Node
+from virshle.service.seen import Violation
+from virshle.service.show import row
 from virshle.service.start import start
 from virshle.store import Layout
 from virshle.store.layout import definition
@@ -101,7 +104,7 @@ def test_what_a_guest_has_filled_is_told_with_what_empties_it(scene: Scene, monk
     assert (report.violations, report.leftovers) == ([], [])
     assert {one.subject for one in report.large} == {"VM web"}
     assert [one.what for one in report.large] == [
-        f"{path} has 128KiB on disk" for path in (place.console_log, place.ready)
+        f"{path} uses 128KiB on disk" for path in (place.console_log, place.ready)
     ]
     # Of what it says of itself the start is what counts.
     remedies = [f"truncate -s {kept} -- {path}" for kept, path in ((0, place.console_log), (2**16, place.ready))]
@@ -131,6 +134,27 @@ def test_a_log_folder_that_is_closed_to_us_hides_nothing_else(scene: Scene, monk
     _break(scene)
     monkeypatch.setattr(Path, "iterdir", closed)
     assert [one.subject for one in check(scene.node).violations] != []
+
+
+def test_a_disk_in_a_folder_that_is_closed_to_us_is_not_called_missing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, folder = scene.node.store.find("db"), scene.place("db").folder
+    real = os.lstat
+
+    def closed(path: str | Path) -> os.stat_result:
+        if str(path).startswith(f"{folder}/disk/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", closed)
+    said = f"{folder}/disk/os cannot be looked at: Permission denied"
+    mend = f"if it should be yours, as root: chown --no-dereference --recursive {os.getuid()} {folder}"
+    assert Violation(said, "VM db", mend) in check(scene.node).violations
+    assert row(scene.node, entry).problem == f"cannot start: {said}"
+    with pytest.raises(ConflictError, match=r"db cannot start: .*disk/os cannot be looked at") as caught:
+        start(scene.node, entry)
+    assert caught.value.hint == mend
 
 
 def test_where_nothing_was_made_nothing_is_wrong(node: Node, tmp_path: Path) -> None:
@@ -228,17 +252,21 @@ _STATE: dict[str, tuple[Callable[[Scene], object], str, str]] = {
     "one of a newer virshle": (_newer, f"vm.json has schema {VERSION + 1}, made by a newer virshle", "VM db"),
     "a name twice": (_copy, "its name db belongs to VM ", "VM db"),
     "a number twice": (_same_number, "belongs to VM ", "VM other"),
-    "a folder that is no VM's": (_folder("notes"), "no VM's", "vm/notes"),
-    "a VM's folder under another name": (_folder(uuid_of("x").hex), "named by the uuid", uuid_of("x").hex),
-    "a staging folder of nobody": (_folder(".new-x"), "no VM's", ".new-x"),
-    "a name that is no link of ours": (_foreign, "no link to a VM", "name/theirs"),
-    "a name that its VM does not have": (_astray, "leads to VM db, whose name is db", "name/alias"),
-    "a number that its VM does not have": (_number_astray, "leads to VM web, whose id is 1", "id/77"),
+    "a folder that is no VM's": (_folder("notes"), "belongs to no VM", "vm/notes"),
+    "a VM's folder under another name": (
+        _folder(uuid_of("x").hex),
+        "name of a VM's folder is the uuid",
+        uuid_of("x").hex,
+    ),
+    "a staging folder of nobody": (_folder(".new-x"), "belongs to no VM", ".new-x"),
+    "a name that is no link of ours": (_foreign, "not a link to a VM", "name/theirs"),
+    "a name that its VM does not have": (_astray, "leads to VM db, but that VM has the name db", "name/alias"),
+    "a number that its VM does not have": (_number_astray, "leads to VM web, but that VM has the id 1", "id/77"),
     "a disk that is missing": (_no_disk, "disk/data is missing", "VM db"),
     "a disk of one that runs": (_no_disk_while_it_runs, "disk/os is missing", "VM web"),
-    "a disk that is a folder": (_folder_for_a_disk, "no regular file", "VM db"),
-    "a disk that is elsewhere": (_disk_elsewhere, "no regular file in its folder", "VM db"),
-    "a disk that lost its end": (_small_disk, "was cut short: it has 2097151 bytes, and the disk 2097152", "VM db"),
+    "a disk that is a folder": (_folder_for_a_disk, "is not a regular file", "VM db"),
+    "a disk that is elsewhere": (_disk_elsewhere, "is not a regular file in its folder", "VM db"),
+    "a disk that lost its end": (_small_disk, "was cut short: it has 2097151 bytes, but the disk has 2097152", "VM db"),
     "one file for two disks": (_hard_link, "is the same file as ", "VM mail"),
     "no kernel": (_no_kernel, "boot/initrd is missing", "VM k"),
     "sockets of nobody": (_orphaned_sockets, "of no VM", "vm/0123456789ab"),
@@ -298,7 +326,7 @@ def test_what_the_next_command_cleans_is_left_over(make: Callable[[Scene], objec
     report = _unchanged(scene)
     assert report.violations == []
     assert len(report.leftovers) == count
-    assert {one.remedy for one in report.leftovers} == {"the next `v create` or `v delete` does it"}
+    assert {one.remedy for one in report.leftovers} == {"the next `v create` or `v delete` does this"}
     delete(scene.node, scene.node.store.find("mail"))
     assert check(scene.node) == Report([], [], whole=2, running=1)
 
@@ -345,7 +373,7 @@ def test_an_image_that_an_interrupted_command_left_is_told(kind: str, scene: Sce
     folder.mkdir(parents=True)
     (one,) = _unchanged(scene).leftovers
     assert one.what == f"{folder} was left by an interrupted command"
-    assert one.remedy == "v image gc clears it"
+    assert one.remedy == "v image gc removes it"
     scene.locked(folder)
     assert _unchanged(scene) == Report([], [], whole=3, running=1)
 

@@ -80,10 +80,10 @@ def _lock_of_all(scene: Scene) -> None:
 OWN = f"process {os.getpid()}"
 _FAULTS: dict[str, tuple[Callable[[Scene], object], str, str]] = {
     "nothing says how it runs": (_no_launch, "launch.json does not say how", "VM web"),
-    "another run's launch.json": (_other_launch, "of another run", "VM web"),
+    "another run's launch.json": (_other_launch, "belongs to another run", "VM web"),
     "another VMM than was chosen": (_other_vmm, "says that cloud-hypervisor runs it", "VM web"),
-    "a record that names nobody": (_no_pid, "does not say as which process", "VM web"),
-    "sockets that are gone": (_no_sockets, "nobody can talk to its VMM", "VM web"),
+    "a record that names nobody": (_no_pid, "does not name the process", "VM web"),
+    "sockets that are gone": (_no_sockets, "nothing can reach its VMM", "VM web"),
     "a VMM of no VM": (_of_none, "qemu runs for no VM", f"process {2**30}"),
     "a VMM of a stopped VM": (_of_a_stopped_one, "runs for VM mail, which is stopped", f"process {2**30}"),
     "two VMMs": (_a_second, f"runs beside process {os.getpid()}, which runs VM web", f"process {2**30}"),
@@ -122,7 +122,7 @@ def test_a_vm_that_is_just_becoming_its_vmm_is_well(scene: Scene, monkeypatch: p
 def test_one_that_is_held_by_no_vmm_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "processes", lambda: iter([]))
     (one,) = check(scene.node).violations
-    assert f"process {os.getpid()} is no VMM" in one.what
+    assert f"process {os.getpid()} is not its VMM" in one.what
 
 
 def test_one_that_crashed_is_no_fault(scene: Scene) -> None:

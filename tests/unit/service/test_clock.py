@@ -32,7 +32,7 @@ def test_one_that_something_else_holds_is_not_let_go(web: Entry, node: Node, gue
     guest.status = "debug"
     with pytest.raises(ConflictError, match="web is paused: a debugger stopped it") as caught:
         start(node, web)
-    assert caught.value.hint == "to let it go on: v resume web"
+    assert caught.value.hint == "to resume it: v resume web"
     assert "cont" not in guest.asked
 
 
@@ -49,7 +49,7 @@ def test_a_clock_that_cannot_be_set_fails_no_resume(
     host.before = refuse
     guest.status = "paused"
     act(node, web)  # type: ignore[operator]
-    assert "the clock of web could not be set: it is behind" in capsys.readouterr().err
+    assert "the clock of web could not be set: it is behind by the length of the pause" in capsys.readouterr().err
     assert guest.status == "running"
 
 

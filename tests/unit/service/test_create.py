@@ -94,16 +94,16 @@ def test_a_cloud_config_stays_with_the_vm(
     assert details(node, entry)["cloud_config"] == ["#cloud-config", "packages: [nginx]"]
     # What becomes of it is for the image.
     said = capsys.readouterr().err
-    assert "cloud-config: for cloud-init in" in said
-    assert "YAML is not checked here" in said
+    assert "cloud-config: only cloud-init in" in said
+    assert "v does not check the YAML" in said
 
 
 @pytest.mark.parametrize(
     ("takes", "text", "why"),
     [
         (frozenset({"users"}), "#cloud-config\na: 1\n", "has no cloud-init"),
-        (frozenset({"cloud-config"}), '[[user]]\nname = "ada"\n', "makes no users"),
-        (frozenset(), '[[user]]\nname = "ada"\n', "makes no users"),
+        (frozenset({"cloud-config"}), '[[user]]\nname = "ada"\n', "cannot create users"),
+        (frozenset(), '[[user]]\nname = "ada"\n', "cannot create users"),
         (frozenset({"users"}), '[[user]]\nname = "ada"\n', None),
         (frozenset({"cloud-config"}), "#cloud-config\na: 1\n", None),
         (frozenset(), "", None),

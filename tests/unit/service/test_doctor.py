@@ -127,7 +127,7 @@ def test_a_folder_that_may_not_be_written_is_told(look: Look, monkeypatch: pytes
 def test_folders_are_not_made_by_looking(node: Node, look: Look, tmp_path: Path) -> None:
     fresh = Node(replace(node.paths, state=tmp_path / "a" / "b"))
     checks = {check.name: check for check in examine(fresh)}
-    assert checks["state folder"].found.endswith("(not made yet)")
+    assert checks["state folder"].found.endswith("(does not exist yet)")
     assert not (tmp_path / "a").exists()
 
 
@@ -150,10 +150,10 @@ def test_what_is_useful_is_not_needed(name: str, lost: str, look: Look, host: Fa
 
 def test_it_says_which_hypervisor_auto_takes(look: Look, host: FakeHost) -> None:
     auto = 'hypervisor = "auto"'
-    assert look()[auto].found.startswith("takes cloud-hypervisor")
+    assert look()[auto].found.startswith("uses cloud-hypervisor")
     assert look()["cloud-hypervisor"].found == f"v53.0, {host.programs / 'cloud-hypervisor'}"
     host.kvm = "/dev/kvm is not there"
-    assert look()[auto].found.startswith("takes QEMU: cloud-hypervisor needs KVM")
+    assert look()[auto].found.startswith("uses QEMU: cloud-hypervisor needs KVM")
     assert look()["cloud-hypervisor"].ok == "limited"
     (host.programs / host_arch().qemu).unlink()
     assert (look()[auto].ok, look()[host_arch().qemu].ok) == ("no", "limited")
@@ -173,7 +173,7 @@ def test_of_roots_host_the_vmms_users_way_is_looked_at(
     def closed(user: str, way: Path, ours: object) -> None:
         raise ConfigError(f"{way} may not be entered by {user}", hint="open it")
 
-    assert look()["VMMs"].found.startswith("run as virshle-vmm, each a unit of systemd")
+    assert look()["VMMs"].found.startswith("run as virshle-vmm, each in a unit of systemd")
     assert look()["way to the state folder"].ok == "yes"
     monkeypatch.setattr(doctor, "check_way", closed)
     assert look()["way to the state folder"].ok == "no"
@@ -247,7 +247,7 @@ def test_of_a_vm_that_is_anothers_its_line_says_what_makes_it_ours(
     assert look()["VMs"].found.startswith("1 whole")
     broken, unknown = [check for check in examine(node) if check.name == "VM web"]
     assert f"{folder / 'vm.json'} belongs to the user with the number" in broken.found
-    assert f"as root: chown {os.getuid()} {folder} {folder / 'vm.json'}" in broken.remedy
+    assert f"as root: chown --no-dereference --recursive {os.getuid()} {folder};" in broken.remedy
     assert "cannot find out if a VM runs" in unknown.found
     assert [row.state for row in show.rows(node, node.store.entries())] == ["stopped", "unknown"]
 

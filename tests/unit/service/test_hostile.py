@@ -118,7 +118,7 @@ def test_a_vm_of_somebody_else_is_left_alone(
     os.chown(web.folder, 1, 1)
     with pytest.raises(ConflictError, match=r"web is not yours: .* belongs to the user with the number 1") as caught:
         act(node, web)
-    assert caught.value.hint.startswith("if it should be: chown")
+    assert caught.value.hint.startswith("to make it yours: chown")
     assert (host.calls, web.folder.exists()) == ([], True)
     # And of the others' no verb cares.
     put_vm(node.layout, make_vm("other", 2))

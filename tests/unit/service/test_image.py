@@ -32,7 +32,7 @@ def node(images: Node) -> Node:
 
 
 def test_an_image_is_built_when_it_is_wanted_and_once(node: Node, nix: FakeNix, tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="not there"):
+    with pytest.raises(HostError, match="is not built"):
         image_source(node, "flake")
     ensure_built(node, "flake")
     source = image_source(node, "flake")
@@ -135,7 +135,7 @@ def test_a_build_that_made_no_link_is_not_taken_for_the_one_before(
 
 def test_what_nix_takes_to_be_there_and_is_not_is_told_with_what_mends_it(node: Node, nix: FakeNix) -> None:
     shutil.rmtree(nix.store)
-    with pytest.raises(HostError, match="is not there") as caught:
+    with pytest.raises(HostError, match="does not exist, although Nix believes") as caught:
         build(node, "flake")
     assert f"nix-store --repair-path {nix.store}" in caught.value.hint
 
@@ -343,7 +343,7 @@ def test_what_is_no_image_is_refused_when_it_is_built_and_when_it_is_used(
 ) -> None:
     (nix.store / "disk.raw").unlink()
     make(nix.store / "disk.raw")
-    refused = f"image 'flake' is no image: .*{why}"
+    refused = f"image 'flake' is not a disk image: .*{why}"
     with pytest.raises(ConfigError, match=refused):
         build(node, "flake")
     assert read_record(layout.image("flake")) is None

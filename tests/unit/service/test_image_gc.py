@@ -28,7 +28,7 @@ def test_images_that_no_template_names_are_let_go_of(node: Node, nix: FakeNix, l
 def test_an_image_of_which_vms_were_made_is_kept_and_they_are_named(node: Node, nix: FakeNix, layout: Layout) -> None:
     build(node, "flake")
     put_vm(layout, make_vm(origin={"image": "flake", "source": ".#x"}))
-    assert collect(node) == Collected([], {"flake": "web was made of it"})
+    assert collect(node) == Collected([], {"flake": "web was created from it"})
     assert image_link(layout.image("flake")).is_symlink()
 
 

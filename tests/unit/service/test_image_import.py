@@ -152,7 +152,7 @@ def test_it_is_deleted_when_nothing_needs_it(node: Node, file: Path, layout: Lay
     with pytest.raises(ConflictError, match="named by template t"):
         delete_images(_anew(node), ["debian"], force=True)
     node.paths.config.write_text("")
-    with pytest.raises(ConflictError, match="VMs were made of image 'debian': web"):
+    with pytest.raises(ConflictError, match="VMs were created from image 'debian': web"):
         delete_images(_anew(node), ["debian"])
     with pytest.raises(NotFoundError):
         delete_images(_anew(node), ["debian", "debain"], force=True)
@@ -167,7 +167,7 @@ def test_what_no_configuration_names_is_deleted_by_its_folder(node: Node, layout
     folder.mkdir(parents=True)
     (folder / "result").symlink_to("/nix/store/gone")
     put_vm(layout, make_vm(origin={"image": "old", "source": "x"}))
-    with pytest.raises(ConflictError, match="VMs were made of image 'old': web"):
+    with pytest.raises(ConflictError, match="VMs were created from image 'old': web"):
         delete_images(node, ["old"])
     delete_images(node, ["old"], force=True)
     assert not folder.exists()
@@ -183,14 +183,14 @@ def test_who_waited_for_the_lock_looks_again(node: Node, layout: Layout, monkeyp
         return hold(self, *words, **more)
 
     monkeypatch.setattr(Node, "hold", slow)
-    with pytest.raises(ConflictError, match="VMs were made of image 'old': web"):
+    with pytest.raises(ConflictError, match="VMs were created from image 'old': web"):
         delete_images(node, ["old"])
     assert folder.is_dir()
 
 
 def test_what_is_not_ours_is_not_deleted(node: Node, file: Path) -> None:
     node.paths.config.write_text(f'[[image]]\nname = "mine"\npath = "{file}"\n')
-    with pytest.raises(ConflictError, match="not virshle's"):
+    with pytest.raises(ConflictError, match="is your own file"):
         delete_images(node, ["mine"])
     node.paths.config.write_text('[[image]]\nname = "own"\nnix = ".#x"\n')
     with pytest.raises(ConflictError, match="is not built"):

@@ -80,7 +80,7 @@ def test_one_that_cannot_be_read_may_name_anything(node: Node, nix: FakeNix, lay
     other = _project(layout, "other", "")
     ensure_built(other, "flake")
     other.paths.config.write_text(text)
-    assert f"{other.paths.config} may name it, and cannot be read: " in collect(node).kept["flake"]
+    assert f"{other.paths.config} may name it, but cannot be read: " in collect(node).kept["flake"]
 
 
 def test_a_note_that_another_forgets_meanwhile_is_none(
@@ -96,7 +96,7 @@ def test_a_note_that_another_forgets_meanwhile_is_none(
             raise FileNotFoundError(2, "No such file or directory")
         return real(path)
 
-    assert elsewhere(node).unread == {str(other.paths.config.parent): "it is no file"}
+    assert elsewhere(node).unread == {str(other.paths.config.parent): "it is not a file"}
     monkeypatch.setattr(Path, "readlink", went)
     assert collect(node).kept == {"flake": f"{other.paths.config} names it"}
 
@@ -106,8 +106,8 @@ def test_what_somebody_else_deletes_meanwhile_is_told(
 ) -> None:
     (layout.image("old")).mkdir()
     monkeypatch.setattr("virshle.service.image_import.hold_images", lambda *_: [])
-    monkeypatch.setattr("virshle.service.image_import._check_deletable", lambda *_, **__: None)
-    with pytest.raises(ConflictError, match="somebody else deletes image old"):
+    monkeypatch.setattr("virshle.service.image_import.check_images_deletable", lambda *_, **__: None)
+    with pytest.raises(ConflictError, match="another command deletes image old"):
         delete_images(node, ["old"])
 
 

@@ -112,7 +112,8 @@ def test_a_vm_without_its_files_is_not_started(how: str, name: str, web: Entry, 
 def test_a_disk_that_was_cut_short_is_not_run_on(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
     disk = web.folder / "disk/data"
     os.truncate(disk, 2**21 - 1)
-    with pytest.raises(ConflictError, match="data was cut short: it has 2097151 bytes, and the disk 2097152") as caught:
+    short = "data was cut short: it has 2097151 bytes, but the disk has 2097152"
+    with pytest.raises(ConflictError, match=short) as caught:
         start(node, web)
     assert caught.value.exit_code == 5
     assert caught.value.hint.endswith(f"truncate -s 2097152 {disk}")
@@ -197,6 +198,16 @@ def test_a_guest_that_does_not_power_off_is_left_running(web: Entry, node: Node,
     assert "v stop --force web" in caught.value.hint
     assert node.process(web.uuid) is not None
     assert host.kills == []
+
+
+def test_a_guest_that_stands_still_at_a_full_disk_is_not_to_be_cut(web: Entry, node: Node, guest: Guest) -> None:
+    start(node, web)
+    guest.power_button = lambda: setattr(guest, "status", "io-error")
+    with pytest.raises(TimedOutError) as caught:
+        stop(node, web, timeout=0.05)
+    said = "web did not power off: QEMU paused it: a disk of the host is full or fails"
+    assert (caught.value.message, caught.value.hint) == (said, "make room (df -h), then: v resume web")
+    assert node.process(web.uuid) is not None
 
 
 def test_only_force_cuts_its_power(web: Entry, node: Node, host: FakeHost, guest: Guest) -> None:
@@ -324,7 +335,7 @@ def test_a_process_that_is_not_known_is_not_killed(
     start(node, web)
     guest.power_button = lambda: None
     (web.folder / "vmm.pid").write_text(f"{os.getppid()} boot token\n")
-    with pytest.raises(ConflictError, match="web runs, and its record does not say as which process") as caught:
+    with pytest.raises(ConflictError, match="web runs, but its record does not name the process") as caught:
         stop(node, web, force=True, timeout=0.05) if act == "stop" else delete(node, web, force=True)
     assert "fuser -v" in caught.value.hint
     assert host.kills == []

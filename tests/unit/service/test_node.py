@@ -72,7 +72,7 @@ def test_templates_are_listed_with_what_keeps_them_from_being_used(node: Node) -
     assert "of type tap" in rows["lan"]["problem"]
     with pytest.raises(ConfigError) as caught:
         check_config(node)
-    assert "1 problem, for which `v create` would fail" in caught.value.message
+    assert "1 problem: `v create` would fail" in caught.value.message
     assert caught.value.details[0].startswith("template 'lan': net 'main' is of type tap")
 
 

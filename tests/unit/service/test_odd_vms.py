@@ -12,12 +12,14 @@ from tests.unit.fakehost import FakeHost
 from tests.unit.service.conftest import Guest
 from tests.unit.support import make_vm, put_vm, snapshot
 from virshle.errors import ConflictError
+from virshle.exec.table import Listed
 from virshle.service import show
 from virshle.service.lifecycle import delete, may_be_stopped, pause, resume, stop
 from virshle.service.node import Entry, Node
 from virshle.service.start import start
 from virshle.store import Layout
 from virshle.store.layout import definition
+from virshle.vmm import running
 
 pytestmark = pytest.mark.usefixtures("guest")
 
@@ -98,6 +100,20 @@ def test_one_that_runs_is_stopped_first(web: Entry, node: Node, guest: Guest, tm
     assert len(host.alive) == 1
     assert stop(node, entry).how == "gracefully"
     delete(node, node.store.find("web"), force=True)
+
+
+def test_nor_is_it_taken_for_one_that_does_not_run_where_the_link_leads_nowhere(
+    web: Entry, node: Node, tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(node, web)
+    monkeypatch.setattr(running, "processes", lambda: iter([Listed(os.getpid(), host.started[-1].argv)]))
+    web.folder.symlink_to(web.folder.rename(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").rename(tmp_path / "gone")
+    sockets = node.place(web.uuid).run
+    with pytest.raises(ConflictError, match="web runs"):
+        delete(node, node.store.find("web"), force=True)
+    assert web.folder.is_symlink()
+    assert sockets.is_dir()
 
 
 def _no_disk(folder: Path) -> None:

@@ -75,7 +75,7 @@ def test_another_is_ready_when_its_ssh_server_answers(launch: Launch, listened: 
 
 def test_where_nothing_can_say_so_that_is_told(place: Place, node: Node) -> None:
     place.launch.write_text(replace(LAUNCH, ssh_port=None).json())
-    with pytest.raises(ConflictError, match="nothing says when web is ready") as caught:
+    with pytest.raises(ConflictError, match="nothing can say when web is ready") as caught:
         ready_wait(node, make_vm(ready="ssh"), 7, listened=True)
     assert 'ready = "guest"' in caught.value.hint
 

@@ -222,6 +222,21 @@ def test_what_runs_no_guest_is_told_to_be_ended(scene: Scene) -> None:
     assert [one.remedy for one in check(scene.node).violations] == [f"kill {2**30}"]
 
 
+@pytest.mark.parametrize("name", ["$(touch x)", "disk.raw"])
+def test_another_file_where_a_record_would_be_tells_of_no_folder(
+    name: str, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a VMM that was started by hand: nobody is told to move what is around that file, nor to paste its name."""
+    file = tmp_path / name
+    file.touch()
+    for record in (file, Path("/gone") / name):
+        monkeypatch.setattr("virshle.service.lost.held_record", lambda pid, at=record: (at, file.stat()))
+        _of_none(scene) if record is file else None
+        told = _told(scene)
+        assert any("its guest down from inside" in line for line in told)
+        assert [line for line in told if name in line or "mv -T" in line] == []
+
+
 def test_what_is_of_another_state_folder_is_not_judged(scene: Scene) -> None:
     """Two can share one runtime folder, and a VM's command line need not name its state folder."""
     run = scene.place("web").run.name

@@ -110,7 +110,7 @@ def test_what_did_not_come_out_is_a_failure_unless_the_command_failed(
     assert "other was not copied out" in capsys.readouterr().err
     assert node.store.entries() == []
     inside.code = 0
-    with pytest.raises(HostError, match="did not come out"):
+    with pytest.raises(HostError, match="does not exist in the guest"):
         run(node, job)
 
 
@@ -128,8 +128,8 @@ def test_what_the_command_made_is_kept_where_it_cannot_be_copied_out(
             run(node, job)
     (entry,) = node.store.entries()
     said = capsys.readouterr().err
-    assert f"to let go of it: v delete --force {entry.name}" in said
-    line = next(line for line in said.splitlines() if line.startswith("/srv/a b is in"))
+    assert f"to delete it: v delete --force {entry.name}" in said
+    line = next(line for line in said.splitlines() if line.startswith("/srv/a b is only in"))
     assert line.endswith(f"""v ssh {entry.name} 'tar -cf - -C /srv ./'"'"'a b'"'"'' | tar -xf -""")
     # What can be copied is.
     assert (tmp_path / "result").exists() is isinstance(error, VirshleError)
@@ -153,7 +153,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(
         run(node, replace(JOB, out=["result:notes/x"]))
     with pytest.raises(ConflictError, match="two --out go to"):
         run(node, replace(JOB, out=["a/x", "b/x"]))
-    with pytest.raises(ConflictError, match="/dev/null is no plain file"):
+    with pytest.raises(ConflictError, match="/dev/null is not a plain file"):
         run(node, replace(JOB, out=["result:/dev/null"]))
 
 

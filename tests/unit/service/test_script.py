@@ -183,7 +183,7 @@ def test_it_says_how_to_enter_to_watch_and_to_stop_it(
     key = f'IdentityFile="{layout.keys / "id_ed25519"}"'
     assert {"-p", "22001", "HostName=127.0.0.1", key, "root", "web"} <= set(enter)
     assert watch == ["tail", "-f", str(place.console_log)]
-    assert end == [str(place.script), "stop"]
+    assert end == ["sh", str(place.script), "stop"]
     # Who runs it is told the same.
     told = [step.words[1] for step in _steps(text)[-4:-1]]
     assert [line.partition(": ")[2] for line in told] == [command for _, command in ways]
@@ -309,9 +309,9 @@ def test_what_the_definition_says_ends_no_text_early(node: Node, layout: Layout)
 
 def test_a_kernel_of_which_nobody_knows_whence_it_came_is_no_script(node: Node, layout: Layout) -> None:
     _put(layout, origin={"source": "/a/file"})
-    with pytest.raises(ConflictError, match="where web's kernel came from is not known") as caught:
+    with pytest.raises(ConflictError, match="v does not know where web's kernel came from") as caught:
         _script(node)
-    assert "its folder has it" in caught.value.hint
+    assert "copy it from the VM's folder" in caught.value.hint
 
 
 def test_one_that_boots_by_firmware_needs_no_kernel(node: Node, layout: Layout) -> None:

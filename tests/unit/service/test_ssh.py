@@ -57,6 +57,8 @@ def test_a_shell_is_opened_with_virshles_key(run: Place, node: Node) -> None:
     assert command[-3:] == ("-l", "root", "web")
     assert _options(command) == {
         "HostName": "127.0.0.1",
+        "ProxyJump": "none",
+        "ControlPath": "none",
         "HostKeyAlias": str(WEB),
         "UserKnownHostsFile": f'"{known_hosts(node.layout.vm(WEB))}"',
         "GlobalKnownHostsFile": "/dev/null",
@@ -92,7 +94,7 @@ def test_another_user_may_log_in(run: Place, node: Node) -> None:
 
 
 def test_no_login_is_an_option(run: Place, node: Node) -> None:
-    with pytest.raises(UsageError, match="is no user's name"):
+    with pytest.raises(UsageError, match="is not a user name"):
         _command(node, login="-oProxyCommand=touch /tmp/owned")
 
 
@@ -173,7 +175,7 @@ def test_without_an_ssh_that_is_said(run: Place, node: Node, host: FakeHost) -> 
 @pytest.mark.parametrize(
     ("state", "said", "hint"),
     [
-        ("paused", "web is paused", "let it go on: v resume web"),
+        ("paused", "web is paused", "resume it: v resume web"),
         ("suspended", "web is paused: its guest sleeps", "to wake it: v resume web"),
         ("guest-panicked", "web cannot be entered: its guest panicked", "v stop --force web"),
     ],

@@ -61,7 +61,7 @@ def test_one_whose_log_was_taken_away_has_crashed_all_the_same(
         file.write_bytes(log)
     host.die()
     assert details(node, qemu_web)["state"] == "crashed"
-    assert _shown(node).problem == "its VMM died and said nothing"
+    assert _shown(node).problem == "its VMM died and wrote no message"
 
 
 def test_what_an_earlier_run_said_is_not_its_last_word(qemu_web: Entry, node: Node, host: FakeHost) -> None:
@@ -69,7 +69,7 @@ def test_what_an_earlier_run_said_is_not_its_last_word(qemu_web: Entry, node: No
     host.die()
     start(node, qemu_web)
     host.die()
-    assert _shown(node).problem == "its VMM died and said nothing"
+    assert _shown(node).problem == "its VMM died and wrote no message"
     assert details(node, qemu_web)["log"] == []
 
 
@@ -153,7 +153,7 @@ def test_one_that_crashed_is_started_again(qemu_web: Entry, node: Node, host: Fa
 
 def test_a_stop_lays_one_that_crashed_to_rest(qemu_web: Entry, node: Node, host: FakeHost) -> None:
     host.die()
-    assert stop(node, qemu_web).how == "as it had crashed"
+    assert stop(node, qemu_web).how == "after its crash"
     assert _shown(node).state == "stopped"
     assert stop(node, qemu_web).how == "already"
 

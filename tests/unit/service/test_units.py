@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.fakehost import FakeHost
-from virshle.errors import ConfigError, ConflictError, HostError
+from virshle.errors import ConfigError, ConflictError, HostError, TimedOutError
 from virshle.service.lifecycle import delete, stop
 from virshle.service.node import Entry, Node
 from virshle.service.show import row
@@ -93,7 +93,7 @@ def test_a_unit_that_failed_is_in_nobodys_way(systemd: None, web: Entry, node: N
     assert row(node, web).state == "running"
 
 
-KILLED = "its VMM was killed by SIGKILL: by somebody, or by the kernel for want of memory"
+KILLED = "its VMM was killed by SIGKILL: by a user, or by the kernel because memory was short"
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,19 @@ def test_what_systemd_says_of_another_vm_or_not_at_all_is_not_taken(
     start(node, web)
     _crash(web, host)
     host.answers["systemctl"] = answer
-    assert row(node, web).problem == "its VMM died and said nothing"
+    assert row(node, web).problem == "its VMM died and wrote no message"
     (host.programs / "systemctl").unlink()
-    assert row(node, web).problem == "its VMM died and said nothing"
+    assert row(node, web).problem == "its VMM died and wrote no message"
+
+
+def test_a_systemd_that_hangs_keeps_no_list_from_its_end(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
+    def hang(words: tuple[str, ...]) -> str:
+        raise TimedOutError("`systemctl` did not end")
+
+    start(node, web)
+    _crash(web, host)
+    host.answers["systemctl"] = hang
+    assert row(node, web).problem == "its VMM died and wrote no message"
 
 
 def test_a_unit_that_runs_for_another_is_not_taken(systemd: None, web: Entry, node: Node, host: FakeHost) -> None:
