@@ -12,8 +12,8 @@
           "x86_64-linux"
           "aarch64-linux"
         ] (system: make system nixpkgs.legacyPackages.${system});
-      # By its store path, so that a packaged `v` builds images of the very flake it came from, without a network.
-      # The revision is not in that path; it goes along, to be recorded with what is built.
+      # The store path of this flake: a packaged `v` builds images from exactly the flake that it came from, without a
+      # network. The path does not have the revision in it, so it is added, to be recorded with each image.
       flake = "path:${self}" + (if self ? rev then "?rev=${self.rev}" else "");
     in
     {
@@ -35,7 +35,8 @@
 
       overlays.default = final: _: { virshle = final.callPackage ./nix/package.nix { inherit flake; }; };
 
-      # What a VM needs inside. There is no `default`: a server that imported this by it would log root in on its consoles.
+      # The module for a guest. It is not named `default`: a server that imports it by mistake would log root in on its
+      # consoles.
       nixosModules.guest.imports = [ ./nixos-module/guest.nix ];
 
       lib = import ./nix/lib.nix { inherit self nixpkgs; };

@@ -1,5 +1,5 @@
-# What `nix flake check` does. mypy and the formatting of Nix are not here: their verdict changes with nixpkgs, and
-# scripts/test pins it. Nor are the layers: nixpkgs has no import-linter.
+# The checks of `nix flake check`. mypy and the format of Nix files are not here: their results change with nixpkgs, and
+# scripts/test pins mypy. The layers are not here either: nixpkgs has no import-linter.
 {
   self,
   nixpkgs,
@@ -9,7 +9,7 @@
 let
   inherit (self.packages.${system}) v;
 
-  # In a copy of the source that can be written to, which some of the tools do.
+  # Runs a script in a writable copy of the source, because some of the tools write to it.
   inSource =
     name: tools: script:
     pkgs.runCommand "virshle-${name}" { nativeBuildInputs = tools; } ''
@@ -22,7 +22,7 @@ let
     '';
   python = pkgs.python3.withPackages (import ./python.nix);
 
-  # Whole NixOS systems are evaluated for this, and none is built.
+  # This evaluates whole NixOS systems, and builds none.
   evaluated = config: builtins.unsafeDiscardStringContext config.system.build.virshleImage.drvPath;
   guests = builtins.mapAttrs (
     _: modules:
@@ -32,7 +32,7 @@ let
         modules = [ self.nixosModules.guest ] ++ modules;
       }).config
   ) (import ../tests/nix/configurations.nix);
-  # As a user's flake, with this one for its input.
+  # Evaluates a template like a user's flake whose input is this flake.
   template =
     path:
     let
@@ -52,10 +52,10 @@ in
     shellcheck -x scripts/* nixos-module/*.sh tests/nix/debian/*.sh templates/*/test
   '';
 
-  # nixpkgs' Python is newer than the tests' own: what it will not have for ever is no failure.
+  # nixpkgs' Python is newer than the one that the tests pin, so its deprecation warnings must not fail a test.
   unit = inSource "unit" [ python ] "python -m pytest -q -p no:cacheprovider -W default tests/unit";
 
-  # Built where the builder has KVM, as all of NixOS's own tests of VMs.
+  # Needs a builder with KVM, like all tests of NixOS that run VMs.
   host = import ./host-test.nix {
     inherit pkgs v;
     image = self.packages.${system}.image-nixos;

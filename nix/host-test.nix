@@ -1,5 +1,5 @@
-# A NixOS host on which `v` makes a VM of the flake's own image, runs it, enters it and ends it. The host is a VM itself,
-# so that VM is run by KVM where that nests, else by software emulation.
+# A NixOS host on which `v` makes a VM from the flake's own image, runs it, logs in to it and ends it. The host is a VM
+# too. So the inner VM runs with KVM if nested KVM works, else by software emulation.
 {
   pkgs,
   v,
@@ -17,7 +17,7 @@ pkgs.testers.runNixOSTest {
         writableStore = true;
       };
       environment.systemPackages = [ v ];
-      # It has no network: what it builds is a copy of what is there.
+      # The host has no network, so its build only copies the image that it already has.
       nix.settings = {
         sandbox = false;
         substituters = lib.mkForce [ ];

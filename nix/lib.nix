@@ -1,8 +1,8 @@
-# For flakes of users.
+# Functions for the flakes of users.
 { self, nixpkgs }:
 {
-  # An image of a NixOS machine made of these modules. A machine that stands in `nixosConfigurations` needs this not:
-  # with nixosModules.guest among its modules its image is config.system.build.virshleImage.
+  # Makes an image of a NixOS machine from these modules. A machine in `nixosConfigurations` does not need this: if
+  # nixosModules.guest is one of its modules, its image is config.system.build.virshleImage.
   mkImage =
     {
       system,
@@ -13,7 +13,7 @@
       inherit system specialArgs;
       modules = [
         self.nixosModules.guest
-        # What has no state yet is of this release; without it NixOS warns.
+        # The machine has no state yet, so its stateVersion is the present release. Without a value NixOS warns.
         ({ config, lib, ... }: { system.stateVersion = lib.mkDefault config.system.nixos.release; })
       ]
       ++ modules;

@@ -1,5 +1,5 @@
-# `v` and all it runs. The programs come after those of the caller's PATH: a host's own Nix and VMM are used where it
-# has them.
+# `v` and all programs that it runs. These programs come after the caller's PATH, so the host's own Nix and VMM are used
+# if it has them.
 {
   lib,
   python3Packages,
@@ -40,7 +40,7 @@ python3Packages.buildPythonApplication {
   );
   pyproject = true;
 
-  # Only what goes into the package: no edit of a test or a page builds it anew.
+  # Only the files of the package, so that a change of a test or a page does not build it again.
   src = builtins.path {
     name = "virshle-source";
     path = ../.;
@@ -87,7 +87,7 @@ python3Packages.buildPythonApplication {
       --fish <($out/bin/v completion fish)
   '';
 
-  # The tests are a check of the flake, where they do not keep anybody from `nix run`.
+  # The flake has a check for the tests. There they do not delay `nix run`.
   doCheck = false;
   pythonImportsCheck = [ "virshle.cli.main" ];
 

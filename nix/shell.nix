@@ -1,4 +1,4 @@
-# All that the tests need, and `v` from the working tree: `nix develop`, then `v ls`, `pytest tests/unit`.
+# All programs that the tests need, and `v` from the working tree: `nix develop`, then `v ls`, `pytest tests/unit`.
 {
   mkShell,
   writeShellScriptBin,

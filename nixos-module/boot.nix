@@ -14,27 +14,28 @@ let
 in
 {
   boot.initrd.systemd.enable = prefer true;
-  # Before systemd looks for a vsock: that is when it begins, and says ready over it (microvm.nix#512).
+  # These must be loaded before systemd starts: it looks for a vsock then, to report over it that it is ready
+  # (microvm.nix#512).
   boot.initrd.kernelModules = [
     "vsock"
     "vmw_vsock_virtio_transport"
   ];
 
-  # The last is /dev/console, which the host keeps a log of. A console that the machine has not got does no harm.
+  # The last one is /dev/console, and the host keeps a log of it. A console that the machine does not have does no harm.
   boot.kernelParams = [
     "console=hvc0"
     "console=${serial}"
-    # The kernel panics where its timer is late at the check, as an emulated one on a busy machine is.
+    # The kernel panics if its timer is late at this check. The timer is late on an emulated, busy machine.
     "no_timer_check"
   ];
 
-  # Labels too: NixOS refuses one that is not the device's (nixos/modules/tasks/filesystems.nix).
+  # Labels too: NixOS refuses a label that differs from the device's (nixos/modules/tasks/filesystems.nix).
   fileSystems = {
     "/" = {
       device = shape "/dev/disk/by-label/nixos";
       label = shape "nixos";
       fsType = shape "ext4";
-      # The host grows the disk to the template's size, whenever that is.
+      # The host may grow the disk to the template's size.
       autoResize = prefer true;
     };
     "/boot" =
@@ -46,10 +47,10 @@ in
           options = [ "umask=0077" ];
         }
       else
-        # There is no such partition. A machine that waited for one would not boot.
+        # There is no such partition, and a machine that waits for it does not boot.
         { enable = shape false; };
   };
-  # Without a partition there is none to grow, and the service would fail.
+  # Without a partition the service has nothing to grow, and would fail.
   boot.growPartition = if efi then prefer true else shape false;
 
   boot.loader = {
@@ -60,11 +61,11 @@ in
       configurationLimit = prefer 3;
     };
     efi = {
-      # The VMM may keep no variables. The firmware finds EFI/BOOT without any.
+      # The VMM may not keep UEFI variables. The firmware finds EFI/BOOT without them.
       canTouchEfiVariables = shape false;
       efiSysMountPoint = shape "/boot";
     };
   };
-  # The host boots the system profile itself, so `nixos-rebuild` has nothing to install.
+  # The host itself boots the system profile, so `nixos-rebuild` has no boot loader to install.
   system.build.installBootLoader = mkIf (!efi) (shape "${pkgs.coreutils}/bin/true");
 }

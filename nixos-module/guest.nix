@@ -1,6 +1,6 @@
-# A NixOS machine as a VM of virshle's. It holds on cloud-hypervisor and on QEMU, for any size of disk, and knows no
-# virshle inside: what the host tells it stands on a small disk (docs/templates.md), what it tells the host are
-# systemd's own words.
+# Makes a NixOS machine a VM of virshle. It works on cloud-hypervisor and on QEMU, with a disk of any size. There is no
+# virshle in the guest: the host gives it data on a small disk (docs/templates.md), and the guest sends systemd's own
+# messages to the host.
 {
   config,
   lib,
@@ -32,9 +32,10 @@ in
       ];
       default = "kernel";
       description = ''
-        How it boots. `kernel`: the host loads kernel and initrd, which are copied from the image when the VM is
-        created. The fastest, and any VMM can; a `nixos-rebuild` inside changes all but these two. `efi`: by
-        systemd-boot on its own disk, whose every generation brings its kernel.
+        How the machine boots. `kernel`: the host loads the kernel and the initrd, which are copied from the image when
+        the VM is created. This is the fastest way, and every VMM can do it. A `nixos-rebuild` in the VM changes
+        everything except these two. `efi`: systemd-boot on the VM's own disk boots it, and each generation has its own
+        kernel.
       '';
     };
     user = mkOption {
@@ -42,29 +43,29 @@ in
       default = "root";
       example = "alice";
       description = ''
-        Whom `v ssh` logs in as, by keys that the host gives at each start: the same as `user` in the template. Another
-        than root is made, and may use sudo.
+        The user that `v ssh` logs in as, with keys that the host gives at each start. It must be the same as `user` in
+        the template. If it is not root, the user is created and may use sudo.
       '';
     };
     cloudInit = mkOption {
       type = types.bool;
       default = false;
       description = ''
-        Whether cloud-init does what the host's user data says, users above all (`v create -u`). Without it name and
-        keys are taken from the same disk by a few lines of shell, and some 200 MB of Python are spared.
+        Whether cloud-init applies the host's user data, mainly users (`v create -u`). Without cloud-init, a few lines
+        of shell take the name and the keys from the same disk, and the image is about 200 MB of Python smaller.
       '';
     };
     espSize = mkOption {
       type = types.ints.between 64 2047;
       default = 256;
-      description = "MiB of the EFI system partition, where each generation of `boot = \"efi\"` has a kernel and an initrd.";
+      description = "MiB of the EFI system partition. For `boot = \"efi\"`, it has a kernel and an initrd of each generation.";
     };
   };
 
   config = {
-    # Who holds the console holds the machine: its owner could read the disk as well.
+    # The user who can open the console can also read the disk, so a password would protect nothing.
     services.getty.autologinUser = prefer "root";
-    # Keys come at run time, which NixOS cannot know.
+    # NixOS cannot know that keys come at run time.
     users.allowNoPasswordLogin = prefer true;
     users.users = mkIf (cfg.user != "root") {
       ${cfg.user} = {
@@ -74,7 +75,7 @@ in
     };
     security.sudo.wheelNeedsPassword = mkIf (cfg.user != "root") (prefer false);
 
-    # `nixos-rebuild --flake` inside, and nothing that only a person at a desk needs.
+    # `nixos-rebuild --flake` works in the guest. Things that only a desktop needs are off.
     nix.settings.experimental-features = prefer [
       "nix-command"
       "flakes"

@@ -8,7 +8,7 @@
 let
   cfg = config.virshle.guest;
   inherit (config.system.build) toplevel;
-  # As native inputs they are the building machine's, also when the image is for another architecture.
+  # As native inputs, these programs are for the building machine, even if the image is for another architecture.
   image =
     {
       runCommand,
@@ -23,8 +23,8 @@ let
     }:
     runCommand "virshle-image-${config.system.name}"
       {
-        # Files on the disk name store paths, as do init= and loader entries. Nix must not take them for its own, or
-        # whoever keeps the image keeps the whole system beside it.
+        # Files on the disk name store paths, and so do init= and the loader entries. Nix must not see these names as
+        # references: then to keep the image would also keep the whole system beside it.
         __structuredAttrs = true;
         unsafeDiscardReferences.out = true;
 

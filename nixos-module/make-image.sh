@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Makes $out from the closure of the system $toplevel. It needs no VM, no root and no loop device.
+# Makes $out from the closure of the system $toplevel. This needs no VM, no root and no loop device.
 #   closure   has store-paths and registration (nixpkgs: closureInfo)
 #   boot      kernel or efi; for efi also espSize (MiB), efiArch (x64), systemd (has the boot loader), loader (seconds)
-# shellcheck disable=SC2154 # they are the derivation's
+# shellcheck disable=SC2154 # the derivation sets them
 set -euo pipefail
 
-# Each release of e2fsprogs listens to another of these; fixed, as is all else that would be different each time.
+# Releases of e2fsprogs read one or the other. These and the ids are fixed, so that each build gives the same bytes.
 export SOURCE_DATE_EPOCH=1 E2FSPROGS_FAKE_TIME=1
 rootUuid=6e69786f-7300-4000-8000-766972736865
 diskUuid=6e69786f-7300-4001-8000-766972736865
@@ -18,29 +18,29 @@ tree() { # the root file system, as a folder
 	mkdir -p root/nix/store root/nix/var/nix/profiles root/nix/var/nix/gcroots root/etc
 	xargs cp -a --reflink=auto -t root/nix/store <"$closure/store-paths"
 	touch root/etc/NIXOS
-	# The first generation. `nixos-rebuild` makes the next ones.
+	# This is the first generation. `nixos-rebuild` makes the next ones.
 	ln -s "$toplevel" root/nix/var/nix/profiles/system-1-link
 	ln -s system-1-link root/nix/var/nix/profiles/system
 	if [ "$boot" = kernel ]; then
-		# The host goes on to boot this kernel when the system has moved on to another. Where NixOS's kmod looks last
-		# it finds the modules, and they stay.
+		# The host still boots this kernel after the system has changed to another one. NixOS's kmod looks in
+		# /lib/modules last, so it finds the modules there. The link in gcroots keeps them.
 		mkdir root/lib
 		ln -s "$(readlink -f "$toplevel/kernel-modules")" root/nix/var/nix/gcroots/virshle-kernel-modules
 		ln -s /nix/var/nix/gcroots/virshle-kernel-modules/lib/modules root/lib/modules
 	fi
-	# What Nix knows of its store, so that it neither fetches this again nor deletes it.
+	# Nix's database of its store: without it, Nix would fetch these paths again or delete them.
 	NIX_REMOTE="local?root=$PWD/root" USER=nobody nix-store --load-db <"$closure/registration"
 	sqlite3 root/nix/var/nix/db/db.sqlite "UPDATE ValidPaths SET registrationTime = $SOURCE_DATE_EPOCH"
 	find root -path 'root/nix/store/*' -prune -o -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
 }
 
-root() { # FILE: an ext4 file system, as small as it can be and a little room
+root() { # FILE: makes an ext4 file system of the smallest size, with a little room
 	local files bytes blocks
 	files=$(find root | wc -l)
 	bytes=$(du -s -B1 --apparent-size root | cut -f 1)
-	# One inode for 16 KiB is mkfs's measure. The file has holes, and is cut afterwards.
+	# mkfs makes one inode for 16 KiB. The file has holes, and is cut later.
 	truncate -s $((bytes * 5 / 4 + files * 16384 + (256 << 20))) "$1"
-	# To fakeroot all that it did not see made is root's.
+	# fakeroot shows root as the owner of all files that were made outside of it.
 	fakeroot mkfs.ext4 -q -F -b 4096 -I 256 -i 16384 -L nixos -U "$rootUuid" -E "hash_seed=$rootUuid" -m 0 -d root "$1"
 	e2fsck -pf "$1" || [ $? -lt 4 ]
 	resize2fs -M "$1" >/dev/null
@@ -50,7 +50,7 @@ root() { # FILE: an ext4 file system, as small as it can be and a little room
 	e2fsck -nf "$1"
 }
 
-esp() { # FILE: what systemd-boot would install, under the names that NixOS's installer gives and later cleans
+esp() { # FILE: the files that systemd-boot installs, with the names that NixOS's installer uses and later cleans up
 	local part file
 	truncate -s "${espSize}M" "$1"
 	mkfs.vfat --invariant -i "$espId" -F 32 -n ESP "$1" >/dev/null
@@ -75,7 +75,7 @@ esp() { # FILE: what systemd-boot would install, under the names that NixOS's in
 	MTOOLS_SKIP_CHECK=1 mcopy -smi "$1" esp/* ::
 }
 
-disk() { # FILE ESP ROOT: both in a GPT
+disk() { # FILE ESP ROOT: puts both into a disk with a GPT
 	local start=2048 sectors
 	sectors=$((espSize * 2048))
 	truncate -s $(((start + sectors + 2048) * 512 + $(stat -c %s "$3"))) "$1"

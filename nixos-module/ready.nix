@@ -1,5 +1,5 @@
-# Tells the host that the machine is up, and the key by which its sshd is known. On cloud-hypervisor systemd itself says
-# READY=1, to the address in the credential vmm.notify_socket; on QEMU nothing of systemd's writes to a port.
+# Tells the host that the machine is up, and its ssh host key. On cloud-hypervisor, systemd itself sends READY=1 to the
+# address in the credential vmm.notify_socket. On QEMU, systemd cannot write to the port, so this service sends it.
 {
   config,
   pkgs,
@@ -9,7 +9,7 @@
   systemd.services.virshle-ready = {
     description = "Tell the host that this machine is ready";
     wantedBy = [ "multi-user.target" ];
-    # systemd says READY=1 when no job is left, this one among them, so the key is always told before.
+    # systemd sends READY=1 when all jobs are done. This is one of the jobs, so the host gets the key before READY=1.
     after = [
       "multi-user.target"
       "sshd.service"

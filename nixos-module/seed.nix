@@ -1,4 +1,4 @@
-# What the host says at each start: the VM's name and whose keys may enter, on a vfat disk labelled CIDATA.
+# The host's data at each start: the VM's name and the keys that may log in, on a vfat disk with the label CIDATA.
 {
   config,
   lib,
@@ -15,7 +15,7 @@ lib.mkMerge [
       description = "Take name and keys from the host";
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-pre.target" ];
-      # A lease is asked for under the right name, and nobody is turned away for a key that is not there yet.
+      # The machine must have its name before it asks for a lease, and the keys must be there before sshd starts.
       before = [
         "network-pre.target"
         "sshd.service"
@@ -25,7 +25,7 @@ lib.mkMerge [
       environment = {
         SEED = "/dev/disk/by-label/CIDATA";
         KEYS = "/run/virshle/authorized_keys.d/${cfg.user}";
-        # Where a name is written to; a name in the configuration goes before the host's.
+        # The file that gets the name. A name in the configuration wins over the host's name.
         HOSTNAME_FILE = if config.networking.hostName == "" then "/proc/sys/kernel/hostname" else "/dev/null";
       };
       script = builtins.readFile ./seed.sh;
@@ -39,15 +39,15 @@ lib.mkMerge [
     services.cloud-init = {
       enable = true;
       settings = {
-        # No other is looked for, which takes minutes where there is no network.
+        # No other sources: to look for them takes minutes without a network.
         datasource_list = propose [
           "NoCloud"
           "None"
         ];
-        # sshd has made its key, and the host may have been told.
+        # sshd has made its key already, and the host may know it.
         ssh_deletekeys = propose false;
         preserve_hostname = propose true;
-        # DHCP is ours already, on every NIC.
+        # network.nix sets up DHCP on every NIC.
         network.config = propose "disabled";
       };
     };

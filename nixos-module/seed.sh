@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Name and keys from the host's disk SEED, at every boot. Its files are only read as text, never run.
-# It may take long where the processor is emulated. What is there by then is what there is.
+# Takes the name and the keys from the host's disk SEED, at every boot. The files are only read as text, never run.
+# On an emulated processor `udevadm settle` may reach its time limit. Then go on with the disks that are there.
 udevadm settle || true
 if [ ! -e "$SEED" ]; then
 	echo "the host gave no seed"
@@ -14,7 +14,7 @@ if [ -n "$name" ]; then
 	echo "$name" >"$HOSTNAME_FILE"
 fi
 
-# Whole or not at all: sshd may be asked at any moment.
+# Replace the file in one step: sshd may read it at any moment.
 mkdir -p "${KEYS%/*}"
 if mtype -i "$SEED" ::authorized_keys >"$KEYS.new"; then
 	mv "$KEYS.new" "$KEYS"

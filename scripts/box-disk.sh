@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2016 # apt, mmdebstrap and the box expand what is quoted
-# What a box's disk holds, and how it is made. Sourced by scripts/box, never run.
-# In the cache: tree-HASH, Debian as a folder, and disk-HASH, a disk of it with the guest image.
+# The contents of a box's disk, and how the disk is made. scripts/box sources this file; it is never run.
+# The cache has tree-HASH, Debian as a folder, and disk-HASH, a disk with this Debian and the guest image.
 
 packages=(
 	systemd systemd-sysv libpam-systemd dbus-user-session udev kmod linux-image-cloud-amd64 initramfs-tools zstd
@@ -10,14 +10,14 @@ packages=(
 	procps psmisc socat strace tmux less sudo
 )
 
-# Nothing that runs by itself: a test finds the box as the last one left it.
+# Units that would run by themselves. Without them, a test finds the box as the last test left it.
 masked=(
 	apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
 	systemd-networkd-wait-online.service serial-getty@ttyS0.service getty@tty1.service console-getty.service
 	kea-dhcp4-server.service kea-dhcp6-server.service kea-ctrl-agent.service
 )
 
-# A program of the box's, on this machine and as fast as this machine.
+# Runs a program of the box on this machine, with the speed of this machine.
 within() { # TREE CMD...
 	shown unshare --mount --pid --fork --mount-proc="$1/proc" chroot "$@"
 }
@@ -29,7 +29,7 @@ tree=$cache/tree-$(hash_of scripts/box-disk.sh requirements.txt)
 tiny=$cache/tiny-$(find virshle/image virshle/nix -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 cat | hash_of -)
 hypervisor=${VIRSHLE_TEST_CLOUD_HYPERVISOR:-$(command -v cloud-hypervisor || true)}
 
-# The folder with a box's disk, kernel and initrd, by what they are made from.
+# The folder with a box's disk, kernel and initrd. Its name depends on everything that they are made from.
 base_disk() { echo "$cache/disk-$(hash_of <(echo "$tree $tiny") ${hypervisor:+"$hypervisor"})"; }
 
 make_base() { # DISK
@@ -43,7 +43,7 @@ make_base() { # DISK
 	exec 8>&-
 }
 
-# Virshle's own guest image, in a state of its own, on this machine: a box has no network to build it with.
+# Builds virshle's own guest image on this machine, in a separate state folder: a box has no network for the build.
 make_tiny() {
 	say "building the guest image tiny"
 	VIRSHLE_STATE_DIR=$tiny VIRSHLE_RUN_DIR=$tiny/run shown .venv/bin/v image build tiny
@@ -51,7 +51,7 @@ make_tiny() {
 
 make_tree() {
 	local mirror
-	[ "$(id -u)" = 0 ] || stop "a box's disk is made by root: sudo ./scripts/box up"
+	[ "$(id -u)" = 0 ] || stop "only root can make a box's disk: sudo ./scripts/box up"
 	mirror=$(debian_mirror)
 	say "making a Debian host for the boxes"
 	rm -rf "$tree.new"
@@ -73,18 +73,18 @@ make_tree() {
 	mv -T "$tree.new" "$tree"
 }
 
-settle() { # TREE: what makes it this host
+settle() { # TREE: configures the host
 	echo box >"$1/etc/hostname"
 	echo '127.0.0.1 localhost box' >"$1/etc/hosts"
 	echo '/dev/vda / ext4 noatime 0 1' >"$1/etc/fstab"
-	# QEMU's user network; without DHCP, which takes seconds.
+	# QEMU's user network, without DHCP, which takes seconds.
 	printf '[Match]\nDriver=virtio_net\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n' \
 		>"$1/etc/systemd/network/10-box.network"
 	printf 'MaxSessions 100\nMaxStartups 100\nUsePAM yes\nUseDNS no\n' >"$1/etc/ssh/sshd_config.d/box.conf"
-	# Said on the console when all else has started: what waits for the box has no need to try.
+	# Printed on the console when everything has started, so that scripts/box can wait for the line.
 	printf '[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nExecStart=sh -c "echo BOX-IS-UP >/dev/ttyS0"\n[Install]\nWantedBy=multi-user.target\n' \
 		>"$1/etc/systemd/system/box-is-up.service"
-	# Emulated, a boot takes twice as long where modules are to be unpacked, and all that a first boot does is done.
+	# An emulated boot takes twice as long if it must unpack modules. Also do the work of a first boot here.
 	within "$1" sh -euc 'find /lib/modules -name "*.ko.xz" -exec unxz {} +; depmod "$(ls /lib/modules)"; update-initramfs -u
 		systemd-machine-id-setup; ldconfig; systemd-sysusers; journalctl --update-catalog'
 	within "$1" systemctl enable systemd-networkd ssh openvswitch-switch box-is-up
@@ -106,7 +106,7 @@ make_disk() { # DISK
 	mv -T "$1.new" "$1"
 }
 
-import_tiny() { # as `v image build` would have left it there
+import_tiny() { # puts the image where `v image build` would put it
 	local path state=/var/lib/virshle/image/tiny
 	path=$(readlink "$tiny/image/tiny/result")
 	nix-store --option build-users-group "" --export "$path" | within "$tree" nix-store --import
@@ -114,7 +114,7 @@ import_tiny() { # as `v image build` would have left it there
 	within "$tree" nix-store --realise --add-root "$state/result" "$path"
 }
 
-# What nothing was made from for a week, and no box stands on.
+# Removes files that were not used for a week and that no box needs.
 forget_old() {
 	local old
 	while IFS= read -r old; do

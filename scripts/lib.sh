@@ -1,36 +1,37 @@
 # shellcheck shell=bash
-# For the scripts beside this one: what the machine must have, and the Python environment. Sourced, never run.
+# For the scripts in this folder: the programs that the machine must have, and the Python environment. The scripts
+# source this file; it is never run.
 
-# Whether stderr is a terminal that understands more than text.
+# True if stderr is a terminal that can do more than print text.
 drawn() { [ -t 2 ] && [ "${TERM-}" != dumb ]; }
 
 say() {
 	if drawn && [ -z "${NO_COLOR-}" ]; then printf '\033[1m%s\033[0m\n' "$*" >&2; else printf '%s\n' "$*" >&2; fi
 }
 
-# A program and, after the colon, what it is for. Packages of the systems we know are in package().
+# Each line has a program and, after the colon, its purpose. package() has the packages of the systems that we know.
 needed_programs() {
 	local qemu
 	qemu=qemu-system-$(uname -m)
 	printf '%s\n' \
 		"$qemu: runs the VMs" \
 		"nix: builds the guest image" \
-		"mkfs.vfat: makes the disk that tells a guest its name and keys" \
+		"mkfs.vfat: makes the disk with a guest's name and keys" \
 		"mcopy: fills that disk" \
 		"ssh: opens a shell in a guest" \
 		"socat: presses the power button of a VM whose unit is stopped" \
-		"flock: tells whether a VM runs" \
-		"firmware: boots images that bring their own boot loader" \
-		"venv: keeps virshle's Python packages to itself" \
+		"flock: shows if a VM runs" \
+		"firmware: boots images that have their own boot loader" \
+		"venv: keeps virshle's Python packages in one folder" \
 		"$@"
 	if command -v cloud-hypervisor >/dev/null; then
 		printf '%s\n' \
 			"passt: is the network of VMs on cloud-hypervisor" \
-			"curl: replays the requests to it that are shown"
+			"curl: repeats requests to it that -vvv prints"
 	fi
 }
 
-package() { # PROGRAM -> its package on Debian and its kin
+package() { # PROGRAM: prints its package on Debian and systems like it
 	case $1 in
 	qemu-system-x86_64) echo qemu-system-x86 ;;
 	qemu-system-aarch64) echo qemu-system-arm ;;
@@ -68,7 +69,8 @@ there() {
 	esac
 }
 
-# Installs what is missing by the system's package manager, saying what and why; lists it and stops where it cannot.
+# Installs missing programs with the system's package manager, and says which and why. If it cannot, it lists them and
+# exits.
 ensure_programs() { # [PROGRAM: WHY]...
 	local program why packages=()
 	while IFS=: read -r program why; do
@@ -78,7 +80,7 @@ ensure_programs() { # [PROGRAM: WHY]...
 	done < <(needed_programs "$@")
 	[ ${#packages[@]} -gt 0 ] || return 0
 	if ! command -v apt-get >/dev/null; then
-		say "this system's package manager is not known here: install the programs above, then run this again"
+		say "this script does not know this system's package manager: install the programs above, then run this again"
 		exit 1
 	fi
 	if [ "$(id -u)" != 0 ]; then
@@ -91,15 +93,15 @@ ensure_programs() { # [PROGRAM: WHY]...
 	shown apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${packages[@]}"
 }
 
-# Where this machine's own packages come from.
+# Prints the mirror that this machine's own packages come from.
 debian_mirror() {
 	# shellcheck disable=SC2016 # apt expands it
 	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/$' && return
-	say "this machine's apt knows no Debian mirror"
+	say "this machine's apt has no Debian mirror"
 	return 1
 }
 
-# Runs a long command with its last line shown on a terminal, and all of them when it fails.
+# Runs a long command. On a terminal it shows the last line of the output. If the command fails, it shows all lines.
 shown() {
 	local log code=0
 	log=$(mktemp)
@@ -114,7 +116,8 @@ shown() {
 	return $code
 }
 
-# .venv with the locked packages and this checkout; again only when a lock file or the checkout's place changes.
+# Makes .venv with the locked packages and this checkout. Makes it again only if a lock file or the checkout's path
+# changes.
 ensure_venv() { # LOCKFILE
 	grep -qsxF "$(stamp "$1")" .venv/stamp && return 0
 	say "making the Python environment in .venv"
@@ -122,7 +125,7 @@ ensure_venv() { # LOCKFILE
 	shown .venv/bin/pip --disable-pip-version-check install --require-hashes -r "$1"
 	shown .venv/bin/pip --disable-pip-version-check install --no-build-isolation --no-deps -e .
 	stamp "$1" >.venv/stamp
-	# What the tests need includes what virshle runs on.
+	# The packages for the tests include the packages that virshle needs.
 	if [ "$1" = requirements-dev.txt ]; then stamp requirements.txt >>.venv/stamp; fi
 }
 

@@ -1,4 +1,4 @@
-# The builder of tiny.nix, run by `busybox sh -eu` with the derivation's attributes as environment.
+# The builder of tiny.nix. `busybox sh -eu` runs it, with the attributes of the derivation in the environment.
 export LC_ALL=C TMPDIR=$PWD PATH=$PWD/applets
 umask 022
 "$builder" mkdir applets
@@ -14,7 +14,7 @@ busybox_into() { # FOLDER
 	done
 }
 
-program() { # FILE: into the guest's PATH, instead of the applet of that name
+program() { # FILE: puts it into the guest's PATH, in the place of the applet with that name
 	rm -f "$root/usr/bin/${1##*/}"
 	cp -L "$1" "$root/usr/bin/"
 	chmod 755 "$root/usr/bin/${1##*/}"
@@ -26,7 +26,7 @@ skeleton() {
 	mkdir dev proc sys run tmp mnt root
 	chmod 700 root
 	chmod 1777 tmp
-	# One folder of programs under all its usual names.
+	# One folder of programs, with all its usual names.
 	ln -s usr/bin bin
 	ln -s usr/bin sbin
 	ln -s bin usr/sbin
@@ -41,7 +41,7 @@ scripts() {
 	cp "$guest/etc/"* "$root/etc/"
 	mkdir "$lib/tiny"
 	cp "$guest/"*-* "$guest/init" "$guest/plugged" "$lib/tiny/"
-	# Modes are set here: a wheel or an archive may have lost them on the way.
+	# Modes are set here, because a wheel or an archive may lose them.
 	find "$root/etc" -type f -exec chmod 644 {} +
 	chmod 600 "$root/etc/shadow"
 	chmod 755 "$lib/tiny/"*
@@ -52,8 +52,9 @@ scripts() {
 	ln -s /usr/lib/tiny/dhcp-event "$root/etc/udhcpc/default.script"
 }
 
-# The libraries whose names stand in the text of the programs, then in these, and so on: what they are linked against and
-# what they may load later. That needs no ELF reader, and works for a foreign architecture.
+# Copies the libraries whose names are in the bytes of the programs, then the libraries that these name, and so on. So
+# it finds libraries that are linked and libraries that are loaded later. It needs no ELF reader, and works for a
+# foreign architecture.
 libraries() { # FILE...
 	local file name found
 	for file in "$@"; do
@@ -74,7 +75,7 @@ closure_paths() {
 	local file
 	for file in closure-*; do
 		[ -e "$file" ] || continue
-		# The format: a path, its deriver, a count, so many references; only the paths exist as files.
+		# The format: a path, its deriver, a count, and that many references. Only the paths exist as files.
 		while read -r path; do
 			case $path in
 			/*.drv) ;;
@@ -98,7 +99,7 @@ kernel_modules() {
 	fi
 	while read -r kind name; do
 		case $kind in boot | load | have) ;; *) continue ;; esac
-		# A module's file may be spelt with - for _.
+		# The name of a module's file may have - in the place of _.
 		line=$(grep -E "/$(echo "$name" | sed 's/_/[-_]/g')\.ko[.a-z]*:" "$from/modules.dep") || continue
 		for file in $(echo "$line" | tr -d ':'); do
 			keep "$from/$file" "$to/${file%.[xg]z}"
@@ -107,13 +108,13 @@ kernel_modules() {
 		[ "$kind" = have ] || echo "$name" >>"$lib/tiny/modules-$kind"
 	done <"$moduleList"
 	for file in "$root/usr" "$initrd"; do
-		# Each file named, sorted: depmod by itself writes its tables in the order the file system lists them.
+		# All files are named, in sorted order: without names, depmod writes its tables in the order of the file system.
 		(cd "$file/lib/modules/$version" && depmod -b "$file" "$version" $(find . -name '*.ko' | sort))
 		rm -f "$file/lib/modules/$version/modules.symbols"
 	done
 }
 
-keep() { # FROM TO: one module, unpacked, as busybox may not know how
+keep() { # FROM TO: copies one module and unpacks it, because the guest's busybox may be unable to
 	[ ! -e "$2" ] || return 0
 	mkdir -p "${2%/*}"
 	case $1 in
@@ -145,5 +146,5 @@ sh -eu "$makeExt4" "$root" "$out/disk.raw"
 sh -eu "$makeCpio" "$initrd" | gzip -9 >"$out/initrd"
 cp -L "$kernel" "$out/kernel"
 echo "$cmdline" >"$out/cmdline"
-# What of the seed it takes, which virshle asks when something is given for it.
+# The parts of the seed that the guest uses. virshle reads this when the user gives something for the seed.
 echo "hostname authorized_keys users" >"$out/seed"

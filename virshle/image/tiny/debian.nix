@@ -1,24 +1,24 @@
-# The parts of the `tiny` image from Debian packages, and the image.
+# Makes the parts of the `tiny` image from Debian packages, and then the image.
 #
-# parts: a folder with parts.json, a list of {"url": "..", "sha256": ".."}: the kernel (linux-image-*), dropbear-bin,
-# socat, e2fsprogs and all libraries these need; and with busybox/bin/busybox, static, which is given apart, for it is
-# what unpacks the others. The list is resolved by apt, not written here, since names and versions differ between
-# releases (libssl3, libssl3t64); it is the pin: the same list makes the same bytes.
+# parts: a folder with parts.json and busybox/bin/busybox. parts.json is a list of {"url": "..", "sha256": ".."}: the
+# kernel (linux-image-*), dropbear-bin, socat, e2fsprogs and all libraries that these need. busybox is static. It is not
+# in the list, because it unpacks the other packages. apt makes the list: names and versions differ between releases
+# (libssl3, libssl3t64). The list is the pin: the same list makes the same bytes.
 { system ? builtins.currentSystem
 , parts
 , name ? "tiny"
 }:
 let
-  # A folder, not the file: Nix runs a builder under the name of its store path, and busybox refuses to be called
-  # anything it does not know.
+  # A folder, not the file: Nix runs a builder with the name of its store path, and busybox refuses a name that it does
+  # not know.
   shell = builtins.path { path = parts + "/busybox"; name = "busybox"; };
 
-  # Told apart by name, so that a new release of socat does not unpack the kernel again.
+  # The name says which package is a kernel. Kernels are apart, so that a new socat does not unpack the kernel again.
   isKernel = deb: builtins.match "(.*-)?linux-(image|modules|binary)-.*" (baseNameOf deb.url) != null;
 
   file = deb: import <nix/fetchurl.nix> {
     inherit (deb) url sha256;
-    # Neither is allowed in the name of a store path.
+    # The name of a store path cannot have these two characters.
     name = builtins.replaceStrings [ "%" "~" ] [ "_" "_" ] (baseNameOf deb.url);
   };
 
@@ -29,7 +29,7 @@ let
     args = [ "sh" "-eu" ./unpack.sh ];
     debs = map file list;
     busybox = shell;
-    # No cache has this, and without a network asking one takes minutes.
+    # No cache has this, and without a network the question takes minutes.
     allowSubstitutes = false;
     preferLocalBuild = true;
   };

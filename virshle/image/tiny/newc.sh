@@ -1,8 +1,8 @@
 #!/bin/sh
-# newc.sh TREE: a cpio archive (newc) of TREE on stdout, the same bytes wherever and whenever it is made.
+# newc.sh TREE: writes a cpio archive (newc) of TREE to stdout. The same TREE always gives the same bytes.
 #
-# cpio itself writes what stat says: owner, inode and link numbers, and a folder's link count is its children's number
-# on one file system and 1 on the next. So the headers are written here, where also device nodes need no root.
+# cpio itself writes the numbers of stat: owner, inode and link count. The link count of a folder differs between file
+# systems: the number of its children, or 1. So this script writes the headers. Then device nodes need no root, too.
 set -eu
 cd "$1"
 inode=0

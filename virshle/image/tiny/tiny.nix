@@ -1,14 +1,14 @@
-# The `tiny` guest image: disk.raw (ext4), kernel, initrd and cmdline, from parts that are passed in.
+# Makes the `tiny` guest image: disk.raw (ext4), kernel, initrd and cmdline. The parts are arguments.
 #
-# A part is a store path or a derivation; nixpkgs' packages are meant to fit as they are:
+# A part is a store path or a derivation. The packages of nixpkgs fit:
 #   import ./tiny.nix {
 #     system = "x86_64-linux";
 #     kernel = "${pkgs.linux}/bzImage";
 #     modules = pkgs.linux.modules or pkgs.linux;
 #     inherit (pkgs.pkgsStatic) busybox dropbear socat e2fsprogs;
 #   }
-# Programs linked against libraries need these in the guest as well: `closure` names packages whose closure is copied
-# into the guest's own /nix/store, `libs` is a tree (lib, lib64) laid over the guest's root.
+# Programs that are linked with libraries need the libraries in the guest too: `closure` names packages whose closure is
+# copied into the guest's own /nix/store; `libs` is a tree (lib, lib64) that is copied over the guest's root.
 { system ? builtins.currentSystem
 , kernel # the kernel image, a file
 , modules # has lib/modules/VERSION
@@ -18,14 +18,14 @@
 , e2fsprogs # has bin/resize2fs
 , libs ? null
 , closure ? [ ]
-  # What runs during the build: the guest's own programs, unless they are of another architecture.
+  # The programs that run during the build: the guest's own, unless they are for another architecture.
 , buildSystem ? system
 , buildBusybox ? busybox
 , mke2fs ? "${e2fsprogs}/bin/mke2fs"
 , debugfs ? "${e2fsprogs}/bin/debugfs"
 , name ? "tiny"
 , label ? "tiny"
-  # Fixed, or no two builds would be the same bytes; clones of one image share it anyway.
+  # Fixed, so that each build gives the same bytes. All clones of an image have the same one anyway.
 , uuid ? "74696e79-0000-4000-8000-766972736865"
 }:
 let
@@ -36,7 +36,7 @@ in
 derivation ({
   inherit name kernel modules busybox dropbear socat e2fsprogs libs mke2fs debugfs label uuid;
   system = buildSystem;
-  # No cache has this, and without a network asking one takes minutes.
+  # No cache has this, and without a network the question takes minutes.
   allowSubstitutes = false;
   preferLocalBuild = true;
   builder = "${buildBusybox}/bin/busybox";
@@ -45,13 +45,13 @@ derivation ({
   moduleList = ./modules.list;
   makeExt4 = ./mkext4.sh;
   makeCpio = ./newc.sh;
-  # The last console= is /dev/console; one that the machine has not got does no harm.
+  # The last console= is /dev/console. A console that the machine does not have does no harm.
   # notests: the kernel's self-test of its ciphers is the longest single step of a boot, half a second when emulated.
-  # no_timer_check, which is x86's: the kernel panics where its timer is late at that check, as it is in an emulator that
-  # has to wait for its turn.
+  # no_timer_check (x86 only): the kernel panics if its timer is late at that check. On a busy machine, an emulator must
+  # wait for the processor, and the timer is late.
   cmdline = "root=/dev/vda rw quiet cryptomgr.notests ${timer}console=hvc0 console=${serial}";
 } // (if closure == [ ] then { } else {
-  # Nix writes the closure of each as a text file into the build folder.
+  # Nix writes the closure of each package as a text file into the build folder.
   exportReferencesGraph =
     builtins.concatLists (builtins.genList
       (i: [ "closure-${toString i}" (builtins.elemAt closure i) ])

@@ -1,4 +1,4 @@
-# The builder of debian.nix, run by `busybox sh -eu`: takes what is needed out of $debs.
+# The builder of debian.nix. `busybox sh -eu` runs it. It takes the needed files out of $debs.
 export LC_ALL=C
 umask 022
 
@@ -9,14 +9,14 @@ done
 mkdir -p "$out"
 
 kernel() {
-	# Since trixie it is usr/lib. Sorted: a kernel's debug twin would come later.
+	# Since trixie it is usr/lib. Sorted names: the debug variant of a kernel would come later.
 	mkdir "$out/lib"
 	for folder in tree/lib/modules tree/usr/lib/modules; do
 		[ ! -d "$folder" ] || cp -R "$folder" "$out/lib/"
 	done
-	# aarch64's may be packed as a whole, which only a boot loader understands.
+	# The kernel of aarch64 may be one compressed file, which only a boot loader can read.
 	gunzip -c tree/boot/vmlinu[xz]-* >"$out/kernel" 2>/dev/null || cp tree/boot/vmlinu[xz]-* "$out/kernel"
-	# The table of dependencies is made once here, and not for every image. Sorted: see build.sh.
+	# The table of dependencies is made once here, not for every image. Sorted: see build.sh.
 	mkdir work
 	cp -R "$out/lib" work/
 	cd "$out/lib/modules/"*
@@ -40,7 +40,7 @@ programs() {
 			cp -P "$file" "$target"
 		done
 	done
-	# The loader's well-known place is a link, which may be absolute or lead out of here.
+	# The well-known path of the loader is a link, which may be absolute or lead out of this folder.
 	loader=$(find "$out/libs/lib" -type f -name 'ld-linux*' -o -type f -name 'ld-2*' | head -n 1)
 	for link in tree/lib64/ld-linux* tree/usr/lib64/ld-linux* tree/lib/ld-linux* tree/usr/lib/ld-linux*; do
 		[ -L "$link" ] || continue
@@ -51,7 +51,7 @@ programs() {
 		rm -f "$target/${link##*/}"
 		cp "$loader" "$target/${link##*/}"
 	done
-	# Nothing of the host is used, so these run by their own loader, with their own libraries.
+	# These tools use nothing of the host: they run with their own loader and their own libraries.
 	for tool in mke2fs debugfs; do
 		printf '#!%s sh\nexec %s --library-path %s %s "$@"\n' \
 			"$busybox/bin/busybox" "$loader" "${loader%/*}" "$out/bin/$tool" >"$out/tools/$tool"
