@@ -105,7 +105,7 @@ def test_what_somebody_deleted_in_the_store_is_told_with_what_makes_it_again(pri
     path = Path(record(private)["store_path"])
     path.unlink()
     said = private.v("create", "-t", "own", code=6).stderr
-    assert f"{path} is not there, though nix takes it to be" in said
+    assert f"{path} does not exist, although Nix believes that it does" in said
     (line,) = [line for line in said.splitlines() if "nix-store --repair-path" in line]
     mend = shlex.split(line.partition("again: ")[2].partition(";")[0])
     env = private.environment() | {"NIX_CONFIG": private.env["NIX_CONFIG"] + "\nbuild-users-group ="}

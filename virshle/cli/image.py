@@ -125,8 +125,6 @@ def delete(names: tuple[str, ...], force: bool, yes: bool, node: Node) -> int:
     """Delete imported or built images that no template names. On a terminal, v asks first."""
     from virshle.service.image_import import check_images_deletable, delete_images
 
-    for name in names:
-        node.config.image(name)
     check_images_deletable(node, names, force=force)
     if node.dry_run is None and not yes and not confirmed("image", names):
         return DECLINED

@@ -49,6 +49,7 @@ def _passed_on(function: Command) -> Command:
 @click.command(
     context_settings={"allow_interspersed_args": False},
     epilog="\b\nExamples:\n  v ssh web                  a shell"
+    "\n  v ssh me@web               a shell of the user me, as -l me"
     "\n  v ssh web uname -a         a command; v ends with its exit code"
     "\n  v ssh web 'dmesg | tail'   a single word is run by the guest's shell"
     "\n  v ssh -t web top           a command with a terminal"
@@ -65,6 +66,9 @@ def ssh(vm: str, command: tuple[str, ...], login: str | None, node: Node, **lett
     from virshle.service.ssh import enter
 
     words = _after_name(vm, command)
+    if login is None and "@" in vm:
+        # As ssh has it. No name of a VM has an @.
+        login, _, vm = vm.rpartition("@")
     enter(node, node.store.find(vm), words, login=login, options=_options(letters))
 
 

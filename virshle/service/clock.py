@@ -30,7 +30,7 @@ def set_clock(node: Node, entry: Entry) -> None:
             apply.commit()
     except VirshleError as error:
         log.info(error.message)
-        log.note(f"the clock of {entry.name} could not be set: it is behind by the length of the pause")
+        log.note(f"the clock of {entry.name} could not be set: it may be behind by the length of the pause")
 
 
 def _script(now: int) -> str:

@@ -39,6 +39,7 @@ def entered(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[
         (["-t", "web", "top"], ["top"], ["-t"], None),
         (["-tt", "web", "top"], ["top"], ["-tt"], None),
         (["-tAl", "ada", "web"], [], ["-t", "-A"], "ada"),
+        (["ada@web", "id"], ["id"], [], "ada"),
         (["-L", "1:h:2", "-L3:h:4", "web"], [], ["-L", "1:h:2", "-L", "3:h:4"], None),
         (["-NT", "-D", "1080", "web"], [], ["-N", "-T", "-D", "1080"], None),
         (["-i", "key", "-o", "SendEnv=LANG", "web", "env"], ["env"], ["-i", "key", "-o", "SendEnv=LANG"], None),
