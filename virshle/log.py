@@ -39,7 +39,7 @@ def coloured(stream: TextIO) -> bool:
 def _say(text: str, style: str) -> None:
     if coloured(sys.stderr):
         text = f"\x1b[{style}m{text}\x1b[0m"
-    # The work goes on where nobody can be told of it.
+    # If stderr cannot be written, the work goes on without messages.
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 

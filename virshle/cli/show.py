@@ -98,7 +98,7 @@ def logs(vm: str, follow: bool, kind: str | None, raw: bool, node: Node) -> None
 
 
 def _deleted(folder: Path) -> Callable[[], bool]:
-    """Whether a folder has been, wherever it was moved to before."""
+    """A function that says if the folder was deleted, also if it was moved before."""
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     return lambda: os.fstat(handle).st_nlink == 0
 
@@ -119,7 +119,7 @@ def _copy(path: Path, ended: Callable[[], bool], *, raw: bool) -> None:
         while True:
             last = ended()
             if os.fstat(file.fileno()).st_size < file.tell():
-                file.seek(0)  # it was cut
+                file.seek(0)  # the file was truncated
             while block := file.read(65536):
                 write(block)
             if last:

@@ -49,7 +49,7 @@ def _passed_on(function: Command) -> Command:
 @click.command(
     context_settings={"allow_interspersed_args": False},
     epilog="\b\nExamples:\n  v ssh web                  a shell"
-    "\n  v ssh me@web               a shell of the user me, as -l me"
+    "\n  v ssh me@web               a shell as the user me, like -l me"
     "\n  v ssh web uname -a         a command; v ends with its exit code"
     "\n  v ssh web 'dmesg | tail'   a single word is run by the guest's shell"
     "\n  v ssh -t web top           a command with a terminal"
@@ -67,7 +67,7 @@ def ssh(vm: str, command: tuple[str, ...], login: str | None, node: Node, **lett
 
     words = _after_name(vm, command)
     if login is None and "@" in vm:
-        # As ssh has it. No name of a VM has an @.
+        # As in ssh's own command line. A VM's name cannot have an @.
         login, _, vm = vm.rpartition("@")
     enter(node, node.store.find(vm), words, login=login, options=_options(letters))
 

@@ -188,7 +188,7 @@ def _files(seen: Seen) -> Iterator[Violation]:
         try:
             odd = set(odd_files(vm.vm, vm.place))
         except PermissionError as error:
-            yield Violation(closed(error), vm.subject, f"if it should be yours, as root: {to_own(vm.place.folder)}")
+            yield Violation(closed(error), vm.subject, f"to make it yours, as root: {to_own(vm.place.folder)}")
             continue
         for path in sorted(odd):
             remedy = _put_back(vm, path)
@@ -231,7 +231,7 @@ def _shared_files(seen: Seen) -> Iterator[Violation]:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """None if the file is missing, or if it cannot be looked at. Another check reports these disks; a VM may also have
+    """None if the file is missing, or if we may not look at it. Another check reports such disks; a VM may also have
     been deleted just now."""
     try:
         return path.lstat()

@@ -63,7 +63,7 @@ def _without_sockets(vm: SeenVm) -> str:
         if vm.place.run.name in path.name:
             return f"move it back: {move_back(path, vm.place.run)}"
     if vm.launch is not None and vm.launch.ssh_port is not None:
-        return f"move it back, if it was moved; else stop the VM, by ssh: v stop {vm.entry.name}"
+        return f"move it back, if it was moved; else stop the VM by ssh: v stop {vm.entry.name}"
     return "move it back, if it was moved; else shut the VM down from inside"
 
 

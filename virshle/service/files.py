@@ -34,7 +34,7 @@ def lack(folder: Path, disks: Iterable[tuple[str, int]], others: Iterable[str] =
 
 
 def closed(error: PermissionError) -> str:
-    return f"{error.filename} cannot be looked at: {error.strerror}"
+    return f"v may not look at {error.filename}: {error.strerror}"
 
 
 def _lack(folder: Path, wanted: Mapping[str, int]) -> str:
@@ -48,7 +48,7 @@ def _lack(folder: Path, wanted: Mapping[str, int]) -> str:
 
 def _sizes(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, int | None]]:
     """The size of each file; None if it is missing, or is not a regular file in that folder. Raises PermissionError if
-    that cannot be seen: a disk that was taken for missing might be made again."""
+    we may not look: a disk that is only hidden must not be called missing."""
     home, inside = f"{folder}/", dict[str, bool]()
     for file in files:
         parent = file.rpartition("/")[0]

@@ -172,12 +172,12 @@ def _reflink(state: Path) -> Check:
     kind = file_system(state)
     if shares_blocks(kind):
         return Check("clones", "yes", f"share blocks with their image ({kind})")
-    return Check("clones", "limited", f"are copies: {state} is on {kind}", "keep the VMs on XFS, btrfs or bcachefs")
+    return Check("clones", "limited", f"full copies, as {state} is on {kind}", "keep the VMs on XFS, btrfs or bcachefs")
 
 
 def _open_vswitch() -> Check:
     if find_program("ovs-vsctl") is None:
-        return Check("Open vSwitch", "yes", "not installed, and no net that virshle makes needs it")
+        return Check("Open vSwitch", "yes", "not installed; the nets of virshle do not need it")
     try:
         said = run(Command(("ovs-vsctl", "--timeout=5", "--bare", "get", "open_vswitch", ".", "ovs_version"))).stdout
     except VirshleError as error:

@@ -38,7 +38,7 @@ def ensure_built(node: Node, name: str) -> None:
     note_config(node)
     if image.path is None and dead_root(node, image) is not None:
         with node.apply() as apply:
-            # It may have been built anew while its lock was waited for.
+            # Another process may have built it again while this one waited for the lock.
             if node.hold(apply, node.layout.image(name)) and (root := dead_root(node, image)) is not None:
                 apply(Plan(name, [root]))
             apply.commit()

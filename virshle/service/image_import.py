@@ -149,7 +149,7 @@ def removal(node: Node, name: str) -> list[Step]:
 
 
 def check_images_deletable(node: Node, names: Sequence[str], *, force: bool = False) -> None:
-    """Raises as `delete_images`."""
+    """Raises the same as `delete_images`."""
     others = Elsewhere() if force else elsewhere(node)
     for name in names:
         _check_one_deletable(node, name, others, force=force)

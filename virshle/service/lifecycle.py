@@ -94,8 +94,8 @@ def stop(node: Node, target: Entry, *, force: bool = False, timeout: float = 30.
 
 
 def _left(name: str, told: Told, error: TimedOutError | HostError) -> TimedOutError | HostError:
-    """Why a VM still runs. A guest can stand still although no user paused it, at a full disk of the host for example.
-    If its power is cut, it loses what it has not written; if it is resumed, it can go on."""
+    """The error that says why the VM still runs. A guest can stand still although no user paused it, for example if the
+    disk of the host is full. If its power is cut, it loses unwritten data; if it is resumed, it can go on."""
     message = f"{name} did not power off and is left running: {error.message}"
     hint = f"cut its power: v stop --force {name}"
     if told.state in ("paused", "crashed") and told.remedy:
@@ -205,7 +205,7 @@ def delete(node: Node, target: Entry, *, force: bool = False) -> str:
 
 def _delete_link(node: Node, entry: Entry) -> str:
     """For a VM whose folder is a link: only the link is removed. Raises ConflictError if the VM runs."""
-    # If the link leads to nothing, only the processes of the VM tell whether it runs.
+    # If the target of the link is gone, only the list of processes shows if the VM runs.
     if node.process(entry.uuid) is not None or node.runs(entry.uuid):
         raise ConflictError(
             f"{entry.name} runs, and its folder is a link to elsewhere: nothing was deleted",

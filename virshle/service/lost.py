@@ -18,7 +18,7 @@ from virshle.vmm.running import VmProcess
 
 _RECORD = Place(Path(), Path()).record.name
 _RECORDS = (_RECORD, f"{_RECORD} (deleted)")
-"""As the link of a descriptor has it (proc_pid_fd(5))."""
+"""The name of the record, as /proc shows an open file, also after it was removed (proc_pid_fd(5))."""
 
 
 def lost_vms(
@@ -45,7 +45,7 @@ def _remedy(layout: Layout, process: VmProcess) -> str | None:
     """Follows the record file that the VMM has open. None if there is no such VM."""
     record = held_record(process.pid)
     if record and record[0].name not in _RECORDS:
-        record = None  # a VMM that was started by hand has another file there
+        record = None  # a VMM that was started by hand has another file open there
     folder = _folder(layout, *record) if record else None
     if process.uuid is None:
         return "" if folder else None

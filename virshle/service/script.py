@@ -82,7 +82,7 @@ def _ways(machine: Machine, key: Path) -> dict[str, str]:
     place = machine.place
     ways: dict[str, tuple[str, ...]] = {
         "to see what it says": ("tail", "-f", str(place.console_log)),
-        # By its shell, as where the state is may be mounted noexec (mount(8)).
+        # With `sh`, because the state folder may be mounted noexec (mount(8)).
         "to stop it by its power button": ("sh", str(place.script), "stop"),
     }
     if enter := _enter(machine, key):

@@ -100,7 +100,7 @@ def ssh_words(
     fixed = [
         *way,
         *_identity(vm, pinned, known),
-        # A connection that is shared is known by a name, which the caller may give to those of two VMs.
+        # ssh finds a shared connection by its path, and the user may give the same path to the connections of two VMs.
         *option("ControlPath", "none"),
         *option("IdentitiesOnly", "yes"),
         *(word for file in keys for word in option("IdentityFile", _path(file))),
@@ -152,7 +152,7 @@ def _way(node: Node, vm: Vm) -> list[str]:
 
 
 def by_port(port: int) -> list[str]:
-    # Without a jump there is no ProxyCommand of the caller's either: the first of the two counts (ssh_config(5)).
+    # This also disables a ProxyCommand of the user: ssh uses the first of ProxyJump and ProxyCommand (ssh_config(5)).
     return ["-p", str(port), *option("HostName", "127.0.0.1"), *option("ProxyJump", "none")]
 
 

@@ -158,7 +158,7 @@ def check_files(vm: Vm, place: Place) -> None:
                 hint="put the file back; v info shows all files",
             )
     except PermissionError as error:
-        hint = f"if it should be yours, as root: {to_own(folder)}"
+        hint = f"to make it yours, as root: {to_own(folder)}"
         raise ConflictError(f"{vm.name} cannot start: {closed(error)}", hint=hint) from None
     for path, has, wanted in short_disks(vm, place):
         raise ConflictError(

@@ -100,7 +100,7 @@ class Entry:
             elif isinstance(problem, Linked):
                 mend = f"put the folder itself there; `v delete --force {self.name}` removes only the link"
             elif isinstance(problem, Closed):
-                mend = f"if it should be yours, as root: {to_own(self.folder)}"
+                mend = f"to make it yours, as root: {to_own(self.folder)}"
             raise ConflictError(f"{self.name} is broken: {problem}", hint=f"{mend}; nothing was changed") from None
 
 

@@ -148,11 +148,11 @@ def test_a_disk_in_a_folder_that_is_closed_to_us_is_not_called_missing(
         return real(path)
 
     monkeypatch.setattr(os, "lstat", closed)
-    said = f"{folder}/disk/os cannot be looked at: Permission denied"
-    mend = f"if it should be yours, as root: chown --no-dereference --recursive {os.getuid()} {folder}"
+    said = f"v may not look at {folder}/disk/os: Permission denied"
+    mend = f"to make it yours, as root: chown --no-dereference --recursive {os.getuid()} {folder}"
     assert Violation(said, "VM db", mend) in check(scene.node).violations
     assert row(scene.node, entry).problem == f"cannot start: {said}"
-    with pytest.raises(ConflictError, match=r"db cannot start: .*disk/os cannot be looked at") as caught:
+    with pytest.raises(ConflictError, match=r"db cannot start: v may not look at .*disk/os: ") as caught:
         start(scene.node, entry)
     assert caught.value.hint == mend
 
