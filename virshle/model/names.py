@@ -47,8 +47,8 @@ def is_uuid(word: str) -> bool:
 
 
 def run_name(vm: uuid.UUID | str) -> str:
-    """The name of a VM's runtime folder: the beginning of the uuid, as the path of a socket must be short. `vm`: the
-    uuid, also as text, or that name itself."""
+    """The name of a VM's runtime folder: the beginning of the uuid, because the path of a socket must be short. `vm`:
+    the uuid, its text, or the name itself."""
     return str(vm).replace("-", "")[:12]
 
 

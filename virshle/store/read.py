@@ -105,7 +105,8 @@ class Entry:
 
 
 def to_own(folder: Path) -> str:
-    """For root, who made a VM in a user's state for example: all that is in its folder is its owner's."""
+    """A command for root that gives all files in a folder to the caller. It helps, for example, if root made a VM in a
+    user's state folder."""
     return f"chown --no-dereference --recursive {os.getuid()} {quote(str(folder))}"
 
 

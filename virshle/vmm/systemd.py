@@ -91,7 +91,7 @@ def ended(unit: str, folder: Path) -> Ended | None:
 
 
 _PATIENCE = 5
-"""Seconds: a list of VMs waits for it, and says less where systemd hangs."""
+"""Seconds. A list of VMs waits this long for systemd. If systemd hangs, the list shows less."""
 _BY_SIGNAL = ("2", "3")
 """CLD_KILLED and CLD_DUMPED (waitid(2)). The third, 1 (CLD_EXITED), comes with an exit code."""
 
