@@ -74,7 +74,8 @@ def test_auto_takes_cloud_hypervisor_and_says_so(box: Box, hypervisor: str) -> N
         run = box.info()["run"]
         assert run["hypervisor"] == hypervisor
         assert ("cloud-hypervisor is not on this machine" in run.get("instead", "")) == (hypervisor == "qemu")
-        assert "takes" in box.v("doctor").stdout
+        uses = "uses QEMU: " if hypervisor == "qemu" else "uses cloud-hypervisor, "
+        assert uses in box.v("doctor").stdout
     finally:
         box.run("mv /root/away/cloud-hypervisor /usr/local/bin/ 2>/dev/null", code=None)
 
