@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from virshle import log
 from virshle.cli.complete import TEMPLATE
-from virshle.cli.lifecycle import say, start_all
+from virshle.cli.lifecycle import start_all
 from virshle.cli.options import SECONDS, Whole, changing, user_data_option
 from virshle.cli.output import print_names
 from virshle.errors import HostError, UsageError
@@ -71,12 +72,12 @@ def create(
     except (HostError, BrokenPipeError) as error:
         unwritten = error  # the VMs exist all the same, so the rest of the work is done first
     for vm in vms:
-        say(f"created {vm.name} ({vm.id}) from {vm.template}")
+        log.note(f"created {vm.name} ({vm.id}) from {vm.template}")
     code = 0
     if begin or wait:
         code = start_all(node, [node.store.entry(vm.uuid) for vm in vms], wait=wait, timeout=timeout)
     else:
-        say("next: v start " + (" ".join(names) if len(names) < 4 else "--all"))
+        log.note("next: v start " + (" ".join(names) if len(names) < 4 else "--all"))
     if unwritten is not None:
         raise unwritten
     return code

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from virshle import log
 from virshle.cli.complete import IMAGE
 from virshle.cli.group import Group
-from virshle.cli.lifecycle import DECLINED, confirmed, each, say
+from virshle.cli.lifecycle import DECLINED, confirmed, each
 from virshle.cli.options import changing, formatted, with_node
 from virshle.cli.output import Row, print_names, print_rows
 
@@ -66,7 +67,7 @@ def build(names: tuple[str, ...], node: Node) -> None:
     for name in names:
         built = images.build(node, name)
         if node.dry_run is None:
-            say(f"built {name}: {built}")
+            log.note(f"built {name}: {built}")
 
 
 @image.command(epilog="\b\nExamples:\n  v image update            all images that are built\n  v image update web")
@@ -78,7 +79,7 @@ def update(names: tuple[str, ...], node: Node) -> int:
 
     wanted = names or [row["name"] for row in image_rows(node) if row["store_path"]]
     if not wanted:
-        say("no image is built: nothing to update")
+        log.note("no image is built: nothing to update")
     return each([node.config.image(name) for name in wanted], lambda image: _update(node, image.name))
 
 
@@ -89,9 +90,9 @@ def _update(node: Node, name: str) -> None:
     if node.dry_run is not None:
         return
     if done.before == done.after:
-        say(f"{name} is current")
+        log.note(f"{name} is current")
     else:
-        say(f"updated {name}: {done.before or 'not built'} -> {done.after}")
+        log.note(f"updated {name}: {done.before or 'not built'} -> {done.after}")
 
 
 @image.command(
@@ -108,7 +109,7 @@ def import_(file: Path, name: str | None, node: Node) -> None:
     name = import_image(node, file, name)
     if node.dry_run is None:
         print_names([name], "imported")
-        say(f'imported {name}; next: a template with a disk of image = "{name}"')
+        log.note(f'imported {name}; next: a template with a disk of image = "{name}"')
 
 
 @image.command(epilog="\b\nExamples:\n  v image delete debian-12-generic-amd64")
@@ -130,7 +131,7 @@ def delete(names: tuple[str, ...], force: bool, yes: bool, node: Node) -> int:
         return DECLINED
     delete_images(node, names, force=force)
     if node.dry_run is None:
-        say(f"deleted {', '.join(names)}")
+        log.note(f"deleted {', '.join(names)}")
     return 0
 
 
@@ -144,6 +145,6 @@ def gc(node: Node) -> None:
     done = collect(node)
     if node.dry_run is None:
         gone = ", ".join(done.gone)
-        say(f"released {gone}; `nix-store --gc` frees their space" if gone else "no image to release")
+        log.note(f"released {gone}; `nix-store --gc` frees their space" if gone else "no image to release")
     for name, why in done.kept.items():
-        say(f"kept {name}, which no template of this configuration names: {why}")
+        log.note(f"kept {name}, which no template of this configuration names: {why}")

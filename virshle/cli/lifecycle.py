@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from virshle.service.start import Started
 
 
-def say(text: str) -> None:
-    log.note(text)
-
-
 def targets(node: Node, selection: Selection, *, broken: bool = False) -> list[Entry]:
     """The VMs that a verb works on. If many are selected, broken VMs are left out, with a note; not with `broken`."""
     from virshle.service.select import select
@@ -37,13 +33,13 @@ def targets(node: Node, selection: Selection, *, broken: bool = False) -> list[E
         return entries
     whole = [entry for entry in entries if entry.summary is not None]
     if left := ", ".join(entry.name for entry in entries if entry.summary is None):
-        say(f"broken VMs are left out: {left}")
+        log.note(f"broken VMs are left out: {left}")
     return whole
 
 
 def tell_if_none(selection: Selection, entries: Sequence[Entry]) -> None:
     if selection.bulk and not entries:
-        say("no VM matches: nothing to do")
+        log.note("no VM matches: nothing to do")
 
 
 _DESCRIPTORS = 8
@@ -86,7 +82,7 @@ def each(entries: Sequence[T], act: Callable[[T], None], *, together: bool = Fal
     if bugs:
         raise bugs[0]
     if failures and len(entries) > 1:
-        say(f"{len(failures)} of {len(entries)} failed")
+        log.note(f"{len(failures)} of {len(entries)} failed")
     return failures[0].exit_code if failures else 0
 
 
@@ -124,7 +120,7 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
     def begin(entry: Entry) -> None:
         done = start_vm(node, entry, listen=wait)
         if node.dry_run is None:
-            say(_how(entry.name, done))
+            log.note(_how(entry.name, done))
             if not done.already and (slow := emulated(done.launch)):
                 log.warn(f"VMs run by {slow}")
         started.append(entry)
@@ -135,7 +131,7 @@ def start_all(node: Node, entries: Sequence[Entry], *, wait: bool, timeout: floa
         done = known[entry.uuid]
         what = wait_ready(node, entry.whole(), timeout, listened=not done.already, launch=done.launch)
         if node.dry_run is None:
-            say(f"waited {time.monotonic() - began:.1f} s for {what}; next: v ssh {entry.name}")
+            log.note(f"waited {time.monotonic() - began:.1f} s for {what}; next: v ssh {entry.name}")
 
     code = each(entries, begin)
     if not wait:
@@ -161,7 +157,7 @@ def stop(selection: Selection, force: bool, timeout: float, node: Node) -> int:
     def act(entry: Entry) -> None:
         how = lifecycle.stop(node, entry, force=force, timeout=timeout).how
         if node.dry_run is None:
-            say(f"{entry.name} is stopped already" if how == "already" else f"stopped {entry.name} {how}")
+            log.note(f"{entry.name} is stopped already" if how == "already" else f"stopped {entry.name} {how}")
 
     return each(entries, act, together=True)
 
@@ -200,7 +196,7 @@ def _switch(
     def switch(entry: Entry) -> None:
         changed = act(node, entry)
         if node.dry_run is None:
-            say(f"{done} {entry.name}" if changed else f"{entry.name} is {already}")
+            log.note(f"{done} {entry.name}" if changed else f"{entry.name} is {already}")
 
     return each(entries, switch, together=True)
 
@@ -234,7 +230,7 @@ def delete(selection: Selection, force: bool, yes: bool, mode: str | None, node:
     def act(entry: Entry) -> None:
         name = lifecycle.delete(node, entry, force=force)
         if node.dry_run is None:
-            say(f"deleted {name}")
+            log.note(f"deleted {name}")
 
     return each(entries, act)
 
@@ -250,7 +246,7 @@ def confirmed(noun: str, names: Sequence[str]) -> bool:
     listed = ", ".join(map(log.printable, names))
     if click.confirm(f"Delete {_count(noun, names)} for good: {listed}?", err=True):
         return True
-    say("nothing was deleted")
+    log.note("nothing was deleted")
     return False
 
 

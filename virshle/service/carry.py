@@ -119,12 +119,12 @@ def _split(word: str) -> tuple[str, str]:
 
 def send_step(ssh: Sequence[str], what: Carried) -> Step:
     """`ssh`: the ssh command, without the command for the guest."""
-    there = quote(what.there if what.there.startswith("/") else f"./{what.there}")
+    there = quote(_in_guest(what))
     if what.here.is_dir():
         unpack = f"mkdir -p {there} && tar -x -o -f - -C {there}"
         words: tuple[str | Path, ...] = (what.here, ".")
     else:
-        folder = quote(posixpath.dirname(what.there if what.there.startswith("/") else f"./{what.there}"))
+        folder = quote(posixpath.dirname(_in_guest(what)))
         unpack = (
             f"mkdir -p {folder} && new=$(mktemp -d {folder}/.new.XXXXXX) && "
             'tar -x -o -f - -C "$new" && '
@@ -132,6 +132,11 @@ def send_step(ssh: Sequence[str], what: Carried) -> Step:
         )
         words = (what.here.parent, f"./{what.here.name}")
     return _copy(f"copy {what.here} in", _SEND, *words, *ssh, "--", unpack)
+
+
+def _in_guest(what: Carried) -> str:
+    """The path in the guest, in a form that no program takes for an option."""
+    return what.there if what.there.startswith("/") else f"./{what.there}"
 
 
 def pack(what: Carried) -> str:
@@ -143,7 +148,7 @@ def pack(what: Carried) -> str:
 def fetch_steps(ssh: Sequence[str], what: Carried) -> tuple[Path, list[Step]]:
     """The steps, and the path where the copy will be: it must be checked before it is put in its place."""
     staged = what.here.parent / f".{what.here.name}.{uuid4().hex[:8]}"
-    there = quote(what.there if what.there.startswith("/") else f"./{what.there}")
+    there = quote(_in_guest(what))
     send = f"if [ -e {there} ] || [ -L {there} ]; then {pack(what)} || {_CHANGED}; else {_NOTHING}; fi"
     remove = run("remove the copied files", "rm", "-rf", "--", staged)
     steps: list[Step] = [

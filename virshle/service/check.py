@@ -25,7 +25,7 @@ from virshle.fs import START, explained, held
 from virshle.model.names import run_name
 from virshle.model.units import format_size
 from virshle.service.check_runs import lock_faults, process_faults, run_faults, unit_faults
-from virshle.service.files import closed
+from virshle.service.files import closed, cut_short, missing
 from virshle.service.lost import may_run, shut_down
 from virshle.service.node import Node
 from virshle.service.seen import Seen, SeenVm, Violation, see
@@ -192,10 +192,10 @@ def _files(seen: Seen) -> Iterator[Violation]:
             continue
         for path in sorted(odd):
             remedy = _put_back(vm, path)
-            yield Violation(f"{path} is missing, or is not a regular file in its folder", vm.subject, remedy)
+            yield Violation(f"{missing(path)} in its folder", vm.subject, remedy)
         for path, has, wanted in short_disks(vm.vm, vm.place):
             if path not in odd:
-                why = f"{path} was cut short: it has {has} bytes, but the disk has {wanted}"
+                why = cut_short(path, has, wanted)
                 # Not while the guest runs: it would read zeros where it had written data.
                 fix = f"to grow it: {growing(path, wanted)}" if vm.process is None else f"first: v stop {vm.entry.name}"
                 yield Violation(why, vm.subject, f"the missing part is lost; {fix}")

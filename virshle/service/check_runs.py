@@ -11,7 +11,7 @@ from virshle.exec.process import recorded
 from virshle.exec.table import has_open
 from virshle.fs import held
 from virshle.model.names import run_name
-from virshle.service.lost import may_run, shut_down
+from virshle.service.lost import end, shut_down
 from virshle.service.seen import Seen, SeenVm, Violation
 from virshle.store.astray import move_back
 from virshle.vmm.running import SCRIPT, VmProcess
@@ -98,7 +98,7 @@ def _end(seen: Seen, process: VmProcess, owner: SeenVm | None) -> str:
     if owner is not None and owner.process is not None:
         both = f"{owner.process.pid},{process.pid}"
         return f"both write to the same disks: shut one of the two guests down from inside; ps -wwfp {both}"
-    return shut_down(seen.layout, process) if may_run(process.run, seen.processes) else f"kill {process.pid}"
+    return end(seen.layout, process, seen.processes)
 
 
 def unit_faults(seen: Seen) -> Iterator[Violation]:
@@ -149,9 +149,7 @@ def lock_faults(seen: Seen) -> Iterator[Violation]:
         for process in seen.processes:
             if has_open(process.pid, folder):
                 why = f"{process.kind} holds the lock of {folder}"
-                guest = may_run(process.run, seen.processes)
-                remedy = shut_down(seen.layout, process) if guest else f"kill {process.pid}"
-                yield Violation(why, f"process {process.pid}", remedy)
+                yield Violation(why, f"process {process.pid}", end(seen.layout, process, seen.processes))
 
 
 def _held(folder: Path) -> bool:

@@ -33,6 +33,14 @@ def lack(folder: Path, disks: Iterable[tuple[str, int]], others: Iterable[str] =
         return closed(error)
 
 
+def missing(path: Path) -> str:
+    return f"{path} is missing, or is not a regular file"
+
+
+def cut_short(path: Path, size: int, wanted: int) -> str:
+    return f"{path} was cut short: it has {size} bytes, but the disk has {wanted}"
+
+
 def closed(error: PermissionError) -> str:
     return f"v may not look at {error.filename}: {error.strerror}"
 
@@ -40,9 +48,9 @@ def closed(error: PermissionError) -> str:
 def _lack(folder: Path, wanted: Mapping[str, int]) -> str:
     for file, size in _sizes(folder, wanted):
         if size is None:
-            return f"{folder / file} is missing, or is not a regular file"
+            return missing(folder / file)
         if size < wanted[file]:
-            return f"{folder / file} was cut short: it has {size} bytes, but the disk has {wanted[file]}"
+            return cut_short(folder / file, size, wanted[file])
     return ""
 
 

@@ -20,9 +20,8 @@ from virshle.service.start import end_steps, over_step
 from virshle.store import Entry
 from virshle.store.change import clear, leave, leave_link, remove
 from virshle.store.layout import command_log
-from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Place, State, Told
-from virshle.vmm.seen import launch_of
+from virshle.vmm.seen import driver_at, launch_of
 from virshle.vmm.systemd import forget, systemd_runs, unit_name
 
 
@@ -43,7 +42,7 @@ def _switch(node: Node, target: Entry, wanted: State) -> bool:
             raise ConflictError(f"{vm.name} is stopped", hint=f"start it: v start {vm.name}")
         if told_of(place).state == wanted:
             return False
-        driver = driver_of(launch_of(place), place)
+        driver = driver_at(place)
         apply(node.plan(vm, driver.pause(place) if wanted == "paused" else driver.resume(place)))
         apply.commit()
     if wanted == "running":
@@ -129,7 +128,7 @@ def _power_off(node: Node, apply: Apply, entry: Entry, timeout: float) -> str:
     """Returns how the guest was asked. Takes at most `timeout` seconds, but at least the moment that pressing takes."""
     began = time.monotonic()
     place = node.place(entry.uuid)
-    driver = driver_of(launch_of(place), place)
+    driver = driver_at(place)
     if told_of(place).state == "paused":
         # A paused guest does not notice the power button.
         apply(node.plan(entry, driver.resume(place)))

@@ -80,6 +80,11 @@ def shut_down(layout: Layout, process: VmProcess) -> str:
     return f"shut its guest down by its power button: {driver.power_button(place, 10).shell()}"
 
 
+def end(layout: Layout, process: VmProcess, processes: Sequence[VmProcess]) -> str:
+    """How to end a process that should not be there. `kill` is proposed only if no guest runs with it."""
+    return shut_down(layout, process) if may_run(process.run, processes) else f"kill {process.pid}"
+
+
 def may_run(run: str, processes: Sequence[VmProcess]) -> bool:
     """True if a guest may run with that runtime folder."""
     return any(process.is_vmm and process.run == run for process in processes)

@@ -9,7 +9,7 @@ from virshle.rpc import Listen, Vsock
 from virshle.service.node import Node
 from virshle.vmm.choose import driver_of
 from virshle.vmm.driver import Driver, Launch, Place, Told
-from virshle.vmm.seen import launch_of
+from virshle.vmm.seen import driver_at, launch_of
 
 _READY = "READY=1"
 """sd_notify(3)."""
@@ -54,7 +54,7 @@ def ready_wait(node: Node, vm: Vm, timeout: float, *, listened: bool, launch: La
 def said_ready(node: Node, vm: Vm) -> bool:
     """False if the guest has not said that it is ready. True also if this is not known: only some VMMs record it."""
     place = node.place(vm.uuid)
-    if vm.ready != "guest" or driver_of(launch_of(place), place).notify_socket(place) is not None:
+    if vm.ready != "guest" or driver_at(place).notify_socket(place) is not None:
         return True
     return Contains(place.ready, _READY).holds()
 

@@ -16,7 +16,7 @@ from virshle.model.vm import KernelBoot, Vm
 from virshle.network import choose_port
 from virshle.plan import Run, Step, run
 from virshle.service.clock import set_clock
-from virshle.service.files import closed, odd, short
+from virshle.service.files import closed, cut_short, missing, odd, short
 from virshle.service.node import Node
 from virshle.service.ready import listen_steps, told_of
 from virshle.store import Entry
@@ -29,7 +29,7 @@ from virshle.vmm.button import check_speakers
 from virshle.vmm.choose import choose, driver_of
 from virshle.vmm.driver import Launch, Machine, Place, Told
 from virshle.vmm.launch import launch_steps
-from virshle.vmm.seen import launch_of
+from virshle.vmm.seen import driver_at, launch_of
 from virshle.vmm.systemd import ALREADY, systemd_runs, unit_name
 
 
@@ -101,7 +101,7 @@ def resume_steps(vm: Vm, place: Place, told: Told) -> list[Step]:
     """Raises ConflictError if something else paused the guest and will resume it, for example a debugger."""
     if told.why and not told.remedy:
         raise ConflictError(f"{vm.name} is paused: {told.why}", hint=f"to resume it: v resume {vm.name}")
-    return [driver_of(launch_of(place), place).resume(place)]
+    return [driver_at(place).resume(place)]
 
 
 def start_steps(machine: Machine, *, listen: bool = False) -> list[Step]:
@@ -154,7 +154,7 @@ def check_files(vm: Vm, place: Place) -> None:
     try:
         for path in odd_files(vm, place):
             raise ConflictError(
-                f"{vm.name} cannot start: {path} is missing, or is not a regular file",
+                f"{vm.name} cannot start: {missing(path)}",
                 hint="put the file back; v info shows all files",
             )
     except PermissionError as error:
@@ -162,7 +162,7 @@ def check_files(vm: Vm, place: Place) -> None:
         raise ConflictError(f"{vm.name} cannot start: {closed(error)}", hint=hint) from None
     for path, has, wanted in short_disks(vm, place):
         raise ConflictError(
-            f"{vm.name} cannot start: {path} was cut short: it has {has} bytes, but the disk has {wanted}",
+            f"{vm.name} cannot start: {cut_short(path, has, wanted)}",
             hint=f"put a whole copy back; or go on without the missing part, which is lost: {growing(path, wanted)}",
         )
 

@@ -16,8 +16,9 @@ from virshle.exec.process import recorded, running
 from virshle.exec.table import argv_of, unit_of
 from virshle.model.names import check_name
 from virshle.vmm.ch_config import GUEST_CID
+from virshle.vmm.choose import driver_of
 from virshle.vmm.cloud_hypervisor import PROGRAM
-from virshle.vmm.driver import Launch, is_port_and_cid, read_launch
+from virshle.vmm.driver import Driver, Launch, is_port_and_cid, read_launch
 from virshle.vmm.place import Place
 from virshle.vmm.running import kind_of
 from virshle.vmm.systemd import unit_name
@@ -33,6 +34,11 @@ def launch_of(place: Place) -> Launch | None:
     if noted is not None and last is not None and noted.token == last.token:
         return noted
     return _seen(place, last.token if last else "") or noted
+
+
+def driver_at(place: Place) -> Driver:
+    """The driver of the VM that runs there."""
+    return driver_of(launch_of(place), place)
 
 
 def _seen(place: Place, token: str) -> Launch | None:
